@@ -1,0 +1,13 @@
+"""Alembic's entry point. flywheel_db.install calls it with a connection that is in a transaction."""
+
+from alembic import context
+
+options = {"version_table": "_alembic_version", "version_table_schema": "flywheel"}
+
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", **options)
+else:
+    context.configure(connection=context.config.attributes["connection"], **options)
+
+with context.begin_transaction():
+    context.run_migrations()

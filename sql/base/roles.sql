@@ -1,0 +1,35 @@
+-- The roles of the product. They are cluster-wide, so another database of the same cluster
+-- may have made them already, or may be making them at this very moment.
+do $$
+declare
+  v_role text;
+begin
+  foreach v_role in array array[
+    'flywheel_admin', 'flywheel_writer', 'flywheel_labeler', 'flywheel_reader', 'flywheel_validator'
+  ] loop
+    if not exists (select from pg_catalog.pg_roles where rolname = v_role) then
+      begin
+        execute pg_catalog.format('create role %I nologin', v_role);
+      exception when duplicate_object or unique_violation then
+        null;
+      end;
+    end if;
+  end loop;
+
+  -- A database owner that is no superuser needs membership to hand the compiled
+  -- functions over to the role they run as.
+  if not pg_catalog.pg_has_role(current_user, 'flywheel_validator', 'usage') then
+    execute pg_catalog.format('grant flywheel_validator to %I', current_user);
+  end if;
+
+  if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_writer', 'member') then
+    grant flywheel_writer to flywheel_admin;
+  end if;
+  if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_labeler', 'member') then
+    grant flywheel_labeler to flywheel_admin;
+  end if;
+  if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_reader', 'member') then
+    grant flywheel_reader to flywheel_admin;
+  end if;
+end
+$$;

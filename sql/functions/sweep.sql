@@ -1,0 +1,68 @@
+-- The sweep repairs what went around the triggers: rows inserted straight into a partition, under
+-- session_replication_role = replica or with the triggers disabled, and verdicts left behind by
+-- such deletes and updates.
+
+create or replace function flywheel.sweep(max_targets integer default null)
+returns table (validator text, version integer, filled bigint)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_missing record;
+begin
+  perform flywheel._remove_orphans();
+  for v_missing in
+    select m.version_id, array_agg(m.trace_id) as trace_ids, array_agg(m.span_id) as span_ids
+    from (
+      select x.version_id, x.trace_id, x.span_id
+      from flywheel._missing as x
+      order by x.version_id, x.trace_id, x.span_id
+      limit max_targets
+    ) as m
+    group by m.version_id
+    order by m.version_id
+  loop
+    select d.name, v.version into strict validator, version
+    from flywheel._validator_versions as v
+    join flywheel._validators as d on d.validator_id = v.validator_id
+    where v.version_id = v_missing.version_id;
+    filled := flywheel._decide_targets(v_missing.version_id, v_missing.trace_ids, v_missing.span_ids);
+    return next;
+  end loop;
+end
+$$;
+
+comment on function flywheel.sweep(integer) is
+  'Writes every verdict and job that is missing (at most max_targets, null for all) and removes those whose target or revision is gone. Returns what it filled.';
+
+-- A verdict or job whose target is gone or has moved on.
+create or replace function flywheel._remove_orphans()
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_verdicts bigint;
+  v_jobs bigint;
+begin
+  delete from flywheel._verdicts as v
+  where not exists (
+    select from flywheel._targets as g
+    where g.trace_id = v.trace_id and g.span_id = v.span_id and g.revision = v.revision
+  );
+  get diagnostics v_verdicts = row_count;
+  delete from flywheel._jobs as j
+  where not exists (
+    select from flywheel._targets as g
+    where g.trace_id = j.trace_id and g.span_id = j.span_id and g.revision = j.revision
+  );
+  get diagnostics v_jobs = row_count;
+  return v_verdicts + v_jobs;
+end
+$$;
+
+comment on function flywheel._remove_orphans() is
+  'Deletes verdicts and jobs whose target is gone or has a newer revision; returns how many.';

@@ -1,0 +1,66 @@
+-- Looking before switching on: dry runs and the compiled statement.
+
+create or replace function flywheel.test_validator(name text, n integer default 100)
+returns table (
+  trace_id uuid,
+  span_id uuid,
+  status text,
+  passed boolean,
+  score double precision,
+  reason text,
+  error text,
+  input text,
+  output text,
+  status_count bigint
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+  v_version flywheel._validator_versions := flywheel._latest_version(flywheel._find_validator(name));
+begin
+  if n is null or n < 1 then
+    raise exception 'n is %', coalesce(n::text, 'null')
+      using errcode = 'LF002', hint = 'Give the number of recent rows to try, at least 1.';
+  end if;
+  return query
+    select r.trace_id, nullif(r.span_id, flywheel._no_span()), flywheel._status_of(r.code),
+      case r.code when 1 then true when 0 then false end,
+      r.score, r.reason, r.error,
+      case when v_version.subject = 'span' then s.input else t.input end,
+      case when v_version.subject = 'span' then s.output else t.output end,
+      count(*) over (partition by r.code)
+    from flywheel._try_version(v_version.version_id, n) as r
+    left join flywheel.traces as t on t.trace_id = r.trace_id
+    left join flywheel.spans as s on s.trace_id = r.trace_id and s.span_id = r.span_id;
+end
+$$;
+
+comment on function flywheel.test_validator(text, integer) is
+  'Dry run of a validator''s newest version, enabled or not, over the latest n rows it applies to: one row per result, status_count rows of each status. Nothing is stored.';
+
+create or replace function flywheel.explain_validators(target text default 'traces')
+returns text
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if target is null or target not in ('traces', 'spans') then
+    raise exception 'there is nothing compiled for %', coalesce(quote_literal(target), 'null')
+      using errcode = 'LF002', hint = 'Use ''traces'' or ''spans''.';
+  end if;
+  return (
+    select p.prosrc
+    from pg_proc as p
+    where p.oid = format('flywheel._tg_%s__validate_inserted()', target)::regprocedure
+  );
+end
+$$;
+
+comment on function flywheel.explain_validators(text) is
+  'The statement that validates each INSERT into traces or spans, as it was compiled from the enabled validators.';

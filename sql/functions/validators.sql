@@ -1,0 +1,371 @@
+-- Creating, changing, switching and dropping validators. Each call starts with _begin_change(),
+-- which serializes the admins, and ends with _compile() if the enabled set changed.
+
+create or replace function flywheel._check_validator(version flywheel._validator_versions)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if version.language is distinct from 'sql' then
+    raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
+      using errcode = 'LF001', hint = 'This release runs validators in the language ''sql''.';
+  end if;
+  if version.subject is null or version.subject not in ('trace', 'span') then
+    raise exception 'the subject % is not available', coalesce(quote_literal(version.subject), 'null')
+      using errcode = 'LF001', hint = 'This release validates a ''trace'' or a ''span''.';
+  end if;
+  if version.mode is null or version.mode not in ('inline', 'queued') then
+    raise exception 'the mode % is unknown', coalesce(quote_literal(version.mode), 'null')
+      using errcode = 'LF001', hint = 'Use ''inline'' or ''queued''.';
+  end if;
+  if version.on_fail is null or version.on_fail not in ('record', 'reject') then
+    raise exception 'on_fail is %', coalesce(quote_literal(version.on_fail), 'null')
+      using errcode = 'LF001', hint = 'Use ''record'' or ''reject''.';
+  end if;
+  if version.on_error is null or version.on_error not in ('allow', 'reject') then
+    raise exception 'on_error is %', coalesce(quote_literal(version.on_error), 'null')
+      using errcode = 'LF001', hint = 'Use ''allow'' or ''reject''.';
+  end if;
+  if version.mode = 'queued' and 'reject' in (version.on_fail, version.on_error) then
+    raise exception 'a queued validator cannot reject: the row is stored before it runs'
+      using errcode = 'LF001', hint = 'Use mode => ''inline'', or on_fail => ''record'' and on_error => ''allow''.';
+  end if;
+  if version.sample_rate is null or not version.sample_rate between 0 and 1 then
+    raise exception 'sample_rate is %', coalesce(version.sample_rate::text, 'null')
+      using errcode = 'LF001', hint = 'Give the share of traces to judge, from 0 to 1.';
+  end if;
+  if version.params is null or jsonb_typeof(version.params) <> 'object' then
+    raise exception 'params is not a JSON object' using errcode = 'LF001', hint = 'For example: params => ''{"max": 2000}''.';
+  end if;
+  if version.subject = 'trace' and (version.node is not null or version.kind is not null) then
+    raise exception 'node and kind filter spans, and the subject is the trace'
+      using errcode = 'LF001', hint = 'Add subject => ''span'', or leave node and kind out.';
+  end if;
+  if version.few_shot_k < 0 then
+    raise exception 'few_shot_k is negative' using errcode = 'LF001', hint = 'Give the number of examples, 0 for none.';
+  end if;
+end
+$$;
+
+comment on function flywheel._check_validator(flywheel._validator_versions) is
+  'Refuses the options of a validator that make no sense, saying what to give instead.';
+
+-- Stores a version, builds its functions and, if wanted, puts it in the place of the enabled one.
+create or replace function flywheel._add_version(
+  version flywheel._validator_versions, generation integer, enabled boolean
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_version_id integer;
+begin
+  perform flywheel._check_validator(version);
+  insert into flywheel._validator_versions (
+    validator_id, version, language, subject, mode, body, params, score, reason, pipeline, node, kind,
+    sample_rate, on_fail, on_error, model, few_shot_k, description, review_every
+  )
+  select version.validator_id, coalesce(max(v.version), 0) + 1,
+    version.language, version.subject, version.mode, version.body, version.params, version.score, version.reason,
+    version.pipeline, version.node, version.kind, version.sample_rate, version.on_fail, version.on_error,
+    version.model, version.few_shot_k, version.description, version.review_every
+  from flywheel._validator_versions as v
+  where v.validator_id = version.validator_id
+  returning version_id into v_version_id;
+
+  perform flywheel._build_version(v_version_id);
+  perform flywheel._switch_version(version.validator_id, case when enabled then v_version_id end, generation);
+end
+$$;
+
+comment on function flywheel._add_version(flywheel._validator_versions, integer, boolean) is
+  'Stores a new version of a validator and enables it if asked to.';
+
+-- From this generation on, version_id (null for none) is the enabled version.
+create or replace function flywheel._switch_version(validator_id integer, version_id integer, generation integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update flywheel._validator_versions as v
+  set active_generations = case
+    when v.version_id = _switch_version.version_id
+      then v.active_generations + int4multirange(int4range(_switch_version.generation, null))
+    else v.active_generations - int4multirange(int4range(_switch_version.generation, null))
+  end
+  where v.validator_id = _switch_version.validator_id
+    and (v.version_id = _switch_version.version_id or upper_inf(v.active_generations));
+  perform flywheel._compile();
+end
+$$;
+
+comment on function flywheel._switch_version(integer, integer, integer) is
+  'Makes one version of a validator (or none) the enabled one and compiles the set.';
+
+create or replace function flywheel._find_validator(name text)
+returns integer
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_validator_id integer;
+begin
+  select d.validator_id into v_validator_id
+  from flywheel._validators as d
+  where d.name = _find_validator.name and d.dropped_at is null;
+  if v_validator_id is null then
+    raise exception 'there is no validator %', coalesce(quote_ident(name), 'null')
+      using errcode = 'LF003',
+        hint = coalesce(
+          'There are: ' || (
+            select string_agg(quote_ident(d.name), ', ' order by d.name)
+            from (select d.name from flywheel._validators as d where d.dropped_at is null order by d.name limit 20) as d
+          ),
+          'None has been created yet: see flywheel.create_validator().'
+        );
+  end if;
+  return v_validator_id;
+end
+$$;
+
+comment on function flywheel._find_validator(text) is 'Id of a validator by its name; LF003 if there is none.';
+
+create or replace function flywheel._latest_version(validator_id integer)
+returns flywheel._validator_versions
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select v
+  from flywheel._validator_versions as v
+  where v.validator_id = _latest_version.validator_id
+  order by v.version desc
+  limit 1;
+$$;
+
+comment on function flywheel._latest_version(integer) is 'The newest version of a validator.';
+
+create or replace function flywheel.create_validator(
+  name text,
+  language text,
+  body text,
+  subject text default 'trace',
+  pipeline text default null,
+  node text default null,
+  kind text default null,
+  mode text default 'inline',
+  on_fail text default 'record',
+  on_error text default 'allow',
+  sample_rate double precision default 1,
+  params jsonb default '{}',
+  score text default null,
+  reason text default null,
+  model text default null,
+  few_shot_k integer default null,
+  description text default null,
+  review_every interval default null,
+  enabled boolean default true
+)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+  v_validator record;
+  v_version flywheel._validator_versions;
+begin
+  if btrim(coalesce(name, '')) = '' or length(name) > 200 then
+    raise exception 'a validator needs a name of 1 to 200 characters' using errcode = 'LF001';
+  end if;
+  select d.validator_id, d.dropped_at into v_validator
+  from flywheel._validators as d
+  where d.name = create_validator.name;
+
+  if v_validator.validator_id is null then
+    insert into flywheel._validators (name) values (create_validator.name) returning validator_id into v_version.validator_id;
+  elsif v_validator.dropped_at is null then
+    raise exception 'there is a validator % already', quote_ident(name)
+      using errcode = 'LF201', hint = 'Use flywheel.alter_validator() to make a new version of it, or drop it first.';
+  else
+    -- A dropped name goes on with its next version, so that old verdicts keep their meaning.
+    v_version.validator_id := v_validator.validator_id;
+    update flywheel._validators as d set dropped_at = null where d.validator_id = v_version.validator_id;
+  end if;
+
+  v_version.language := language;
+  v_version.subject := subject;
+  v_version.mode := mode;
+  v_version.body := body;
+  v_version.params := params;
+  v_version.score := score;
+  v_version.reason := reason;
+  v_version.pipeline := pipeline;
+  v_version.node := node;
+  v_version.kind := kind;
+  v_version.sample_rate := sample_rate;
+  v_version.on_fail := on_fail;
+  v_version.on_error := on_error;
+  v_version.model := model;
+  v_version.few_shot_k := few_shot_k;
+  v_version.description := description;
+  v_version.review_every := review_every;
+  perform flywheel._add_version(v_version, v_generation, enabled);
+  return v_version.validator_id;
+end
+$$;
+
+comment on function flywheel.create_validator(
+  text, text, text, text, text, text, text, text, text, text, double precision, jsonb, text, text, text,
+  integer, text, interval, boolean
+) is
+  'Creates a validator and, unless enabled => false, has every row that arrives from now on checked by it. Returns its id. body is an SQL expression over the row and params that is true when the row is good; null means there was nothing to decide.';
+
+create or replace function flywheel.alter_validator(
+  name text,
+  body text default null,
+  params jsonb default null,
+  score text default null,
+  reason text default null,
+  pipeline text default null,
+  node text default null,
+  kind text default null,
+  mode text default null,
+  on_fail text default null,
+  on_error text default null,
+  sample_rate double precision default null,
+  model text default null,
+  few_shot_k integer default null,
+  description text default null,
+  review_every interval default null,
+  clear text[] default '{}'
+)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+  v_version flywheel._validator_versions;
+  v_clearable constant text[] := array[
+    'score', 'reason', 'pipeline', 'node', 'kind', 'model', 'few_shot_k', 'description', 'review_every'
+  ];
+  v_enabled boolean;
+begin
+  if not clear <@ v_clearable then
+    raise exception 'clear names %, which cannot be cleared',
+      (select string_agg(quote_literal(c), ', ') from unnest(clear) as c where not c = any (v_clearable))
+      using errcode = 'LF002', hint = 'These can: ' || array_to_string(v_clearable, ', ') || '.';
+  end if;
+
+  v_version := flywheel._latest_version(flywheel._find_validator(name));
+  v_enabled := exists (
+    select from flywheel._validator_versions as v
+    where v.validator_id = v_version.validator_id and upper_inf(v.active_generations)
+  );
+
+  v_version.body := coalesce(body, v_version.body);
+  v_version.params := coalesce(params, v_version.params);
+  v_version.score := case when 'score' = any (clear) then null else coalesce(score, v_version.score) end;
+  v_version.reason := case when 'reason' = any (clear) then null else coalesce(reason, v_version.reason) end;
+  v_version.pipeline := case when 'pipeline' = any (clear) then null else coalesce(pipeline, v_version.pipeline) end;
+  v_version.node := case when 'node' = any (clear) then null else coalesce(node, v_version.node) end;
+  v_version.kind := case when 'kind' = any (clear) then null else coalesce(kind, v_version.kind) end;
+  v_version.mode := coalesce(mode, v_version.mode);
+  v_version.on_fail := coalesce(on_fail, v_version.on_fail);
+  v_version.on_error := coalesce(on_error, v_version.on_error);
+  v_version.sample_rate := coalesce(sample_rate, v_version.sample_rate);
+  v_version.model := case when 'model' = any (clear) then null else coalesce(model, v_version.model) end;
+  v_version.few_shot_k := case when 'few_shot_k' = any (clear) then null else coalesce(few_shot_k, v_version.few_shot_k) end;
+  v_version.description := case when 'description' = any (clear) then null else coalesce(description, v_version.description) end;
+  v_version.review_every := case when 'review_every' = any (clear) then null else coalesce(review_every, v_version.review_every) end;
+  perform flywheel._add_version(v_version, v_generation, v_enabled);
+
+  return (flywheel._latest_version(v_version.validator_id)).version;
+end
+$$;
+
+comment on function flywheel.alter_validator(
+  text, text, jsonb, text, text, text, text, text, text, text, text, double precision, text, integer, text,
+  interval, text[]
+) is
+  'Makes a new version of a validator; what is not given stays, what clear names is removed. Verdicts of the old version stay and name it. Returns the new version''s number.';
+
+create or replace function flywheel.enable_validator(name text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+  v_version flywheel._validator_versions;
+begin
+  v_version := flywheel._latest_version(flywheel._find_validator(name));
+  perform flywheel._switch_version(v_version.validator_id, v_version.version_id, v_generation);
+end
+$$;
+
+comment on function flywheel.enable_validator(text) is
+  'Has every row that arrives from now on checked by the validator''s newest version. Nothing changes if it is enabled.';
+
+create or replace function flywheel.disable_validator(name text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+begin
+  perform flywheel._switch_version(flywheel._find_validator(name), null, v_generation);
+end
+$$;
+
+comment on function flywheel.disable_validator(text) is
+  'Stops checking new rows. Verdicts stay; enable_validator() turns it on again.';
+
+create or replace function flywheel.drop_validator(name text, delete_verdicts boolean default false)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+  v_validator_id integer := flywheel._find_validator(name);
+  v_version_ids integer[] := array(
+    select v.version_id from flywheel._validator_versions as v where v.validator_id = v_validator_id
+  );
+begin
+  perform flywheel._switch_version(v_validator_id, null, v_generation);
+  delete from flywheel._jobs as j where j.version_id = any (v_version_ids);
+  if delete_verdicts then
+    delete from flywheel._verdicts as v where v.version_id = any (v_version_ids);
+  end if;
+
+  if exists (select from flywheel._verdicts as v where v.version_id = any (v_version_ids)) then
+    update flywheel._validators as d set dropped_at = flywheel.now() where d.validator_id = v_validator_id;
+  else
+    perform flywheel._drop_version_functions(id) from unnest(v_version_ids) as id;
+    delete from flywheel._validators as d where d.validator_id = v_validator_id;
+  end if;
+end
+$$;
+
+comment on function flywheel.drop_validator(text, boolean) is
+  'Removes a validator. Its verdicts stay readable unless delete_verdicts => true; creating the name again goes on with its next version.';

@@ -1,0 +1,132 @@
+-- The catalog objects of one validator version:
+--   _check_<id>  the body as a boolean function
+--   _score_<id>  the score expression, if any
+--   _reason_<id> the reason expression, if any
+--   _try_<id>    all of them behind an exception block, unless the check is total and alone
+--
+-- The block in _try_<id> writes nothing, so its subtransaction gets no transaction id: however many
+-- rows a transaction inserts, the server's subtransaction log is never touched, and an expression
+-- that raises costs one verdict and not the statement. A call takes about a microsecond.
+
+create or replace function flywheel._build_version(version_id integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_version flywheel._validator_versions;
+  v_body record;
+  v_score record;
+  v_reason record;
+  v_reads text[];
+  v_arguments text;
+begin
+  select * into strict v_version
+  from flywheel._validator_versions as v
+  where v.version_id = _build_version.version_id;
+
+  perform flywheel._drop_version_functions(version_id);
+
+  select * into v_body from flywheel._create_expression(
+    format('_check_%s', version_id), 'body', v_version.body, 'boolean', v_version.subject, v_version.params
+  );
+  v_reads := v_body.reads;
+
+  if v_version.score is not null then
+    select * into v_score from flywheel._create_expression(
+      format('_score_%s', version_id), 'score', v_version.score, 'double precision', v_version.subject, v_version.params
+    );
+    v_reads := v_reads || v_score.reads;
+  end if;
+  if v_version.reason is not null then
+    select * into v_reason from flywheel._create_expression(
+      format('_reason_%s', version_id), 'reason', v_version.reason, 'text', v_version.subject, v_version.params
+    );
+    v_reads := v_reads || v_reason.reads;
+  end if;
+
+  v_reads := array(
+    select c.name
+    from flywheel._subject_columns(v_version.subject) with ordinality as c (name, type, position)
+    where c.name = any (v_reads)
+    order by c.position
+  );
+  update flywheel._validator_versions as v
+  set reads = v_reads,
+    is_total = v_body.is_total and v_version.score is null and v_version.reason is null
+  where v.version_id = _build_version.version_id
+  returning * into v_version;
+
+  if not v_version.is_total then
+    v_arguments := (
+      select string_agg(format('%I %s', c.name, c.type), ', ')
+      from flywheel._subject_columns(v_version.subject) as c
+      where c.name = any (v_reads)
+    );
+    execute format(
+      $function$
+        create function flywheel._try_%1$s(%2$s)
+        returns flywheel._outcome
+        language plpgsql
+        stable
+        as $body$
+        #variable_conflict use_variable
+        declare
+          v_outcome flywheel._outcome;
+          v_passed boolean;
+        begin
+          v_passed := flywheel._check_%1$s(%3$s);
+          v_outcome.code := case when v_passed then 1 when not v_passed then 0 else 2 end;
+          %4$s
+          %5$s
+          return v_outcome;
+        exception when others then
+          return row (3::pg_catalog.int2, null::pg_catalog.float8, null::pg_catalog.text, sqlerrm)::flywheel._outcome;
+        end
+        $body$
+      $function$,
+      version_id,
+      v_arguments,
+      (select string_agg(quote_ident(r), ', ') from unnest(v_body.reads) as r),
+      case when v_version.score is not null then
+        format('v_outcome.score := flywheel._score_%s(%s);', version_id,
+          (select string_agg(quote_ident(r), ', ') from unnest(v_score.reads) as r))
+      end,
+      case when v_version.reason is not null then
+        format('v_outcome.reason := flywheel._reason_%s(%s);', version_id,
+          (select string_agg(quote_ident(r), ', ') from unnest(v_reason.reads) as r))
+      end
+    );
+    execute format('revoke all on function flywheel._try_%s from public', version_id);
+    execute format('grant execute on function flywheel._try_%s to flywheel_validator', version_id);
+  end if;
+end
+$$;
+
+comment on function flywheel._build_version(integer) is
+  'Checks the expressions of a validator version and makes the functions the compiled statements call.';
+
+create or replace function flywheel._drop_version_functions(version_id integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_function text;
+begin
+  for v_function in
+    select p.oid::regprocedure::text
+    from pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace
+      and p.proname = any (array[
+        '_try_' || version_id, '_check_' || version_id, '_score_' || version_id, '_reason_' || version_id
+      ])
+  loop
+    execute 'drop function ' || v_function;
+  end loop;
+end
+$$;
+
+comment on function flywheel._drop_version_functions(integer) is 'Drops the functions of a validator version.';

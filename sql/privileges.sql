@@ -1,0 +1,125 @@
+-- Who may do what. Re-applied as a whole: everything is taken away from PUBLIC first, then each
+-- role is given what its kind of person needs. docs/reference/privileges.md shows the result.
+
+revoke all on schema flywheel from public;
+revoke all on all tables in schema flywheel from public;
+revoke all on all routines in schema flywheel from public;
+
+grant usage on schema flywheel
+  to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_validator;
+
+-- The application: writes traces, asks the gate. What the database sets is not granted.
+grant select on flywheel.traces, flywheel.spans to flywheel_writer;
+grant insert (
+  trace_id, pipeline, variant, environment, release, session_id, user_id, input, output, status,
+  started_at, ended_at, attributes
+) on flywheel.traces to flywheel_writer;
+grant update (
+  pipeline, variant, environment, release, session_id, user_id, input, output, status,
+  started_at, ended_at, attributes
+) on flywheel.traces to flywheel_writer;
+grant insert (
+  trace_id, span_id, parent_span_id, node, kind, input, output, status, started_at, ended_at,
+  model, input_tokens, output_tokens, cost_usd, attributes
+) on flywheel.spans to flywheel_writer;
+grant update (
+  parent_span_id, node, kind, input, output, status, started_at, ended_at,
+  model, input_tokens, output_tokens, cost_usd, attributes
+) on flywheel.spans to flywheel_writer;
+grant execute on function
+  flywheel.check_input(text, text, text, jsonb, boolean),
+  flywheel.input_ok(text, text, text, jsonb, boolean),
+  flywheel.import_progress(text, text),
+  flywheel.record_import(text, text, bigint, bigint)
+  to flywheel_writer;
+
+-- Column defaults run as whoever inserts.
+grant execute on function flywheel.now(), flywheel.uuidv7(), flywheel._generation()
+  to flywheel_writer, flywheel_reader, flywheel_labeler, flywheel_validator;
+
+-- Readers and labelers see everything that is public.
+grant select on
+  flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
+  flywheel.pass_rates, flywheel.validators, flywheel.jobs
+  to flywheel_reader, flywheel_labeler;
+
+-- The AI engineer: defines validators, reads everything, removes data.
+grant delete, truncate on flywheel.traces, flywheel.spans to flywheel_admin;
+grant execute on function
+  flywheel.create_validator(
+    text, text, text, text, text, text, text, text, text, text, double precision, jsonb, text, text, text,
+    integer, text, interval, boolean
+  ),
+  flywheel.alter_validator(
+    text, text, jsonb, text, text, text, text, text, text, text, text, double precision, text, integer, text,
+    interval, text[]
+  ),
+  flywheel.enable_validator(text),
+  flywheel.disable_validator(text),
+  flywheel.drop_validator(text, boolean),
+  flywheel.test_validator(text, integer),
+  flywheel.explain_validators(text),
+  flywheel.sweep(integer),
+  flywheel._no_span(),
+  flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid)
+  to flywheel_admin;
+grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
+
+-- The role validators run as: reads what they judge, writes what they find.
+grant select on
+  flywheel.traces, flywheel.spans, flywheel._dimensions, flywheel._validators, flywheel._validator_versions,
+  flywheel._verdicts, flywheel._jobs
+  to flywheel_validator;
+grant insert, update, delete on flywheel._verdicts, flywheel._jobs to flywheel_validator;
+grant update (generation) on flywheel.traces to flywheel_validator;
+grant update (generation, revised_at) on flywheel.spans to flywheel_validator;
+grant execute on function
+  flywheel._no_span(),
+  flywheel._dimension_id(text, text, text, text, text, timestamptz),
+  flywheel._add_dimension(bigint, text, text, text, text, text, timestamptz),
+  flywheel._is_sampled(uuid, double precision),
+  flywheel._status_of(integer),
+  flywheel._enforce(flywheel._outcome, integer, uuid, uuid, text),
+  flywheel._subject_columns(text),
+  flywheel._cast_to(text),
+  flywheel._subject_rows(text, text, text),
+  flywheel._verdict_query(text, integer[], text, text),
+  flywheel._validator_element(flywheel._validator_versions, text, boolean, boolean),
+  flywheel._version_filters(flywheel._validator_versions, text),
+  flywheel._call_arguments(text[], text, jsonb),
+  flywheel._insert_verdicts(text, text),
+  flywheel._insert_jobs(integer[], text, text)
+  to flywheel_validator;
+
+-- Blanket revocation above also hit what is made per validator.
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^_(check|score|reason|try)_\d+$'
+  loop
+    execute pg_catalog.format('grant execute on function %s to flywheel_validator', v_function);
+  end loop;
+
+  -- What runs users' expressions runs as the role that has nothing else. Giving a function to a
+  -- role asks that the role may create in the schema, which it may for just this moment.
+  grant create on schema flywheel to flywheel_validator;
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace
+      and p.proname = any (array[
+        '_tg_traces__validate_inserted', '_tg_traces__validate_updated',
+        '_tg_spans__validate_inserted', '_tg_spans__validate_updated',
+        '_gate', '_open_expression', '_validate_targets', '_enqueue_targets', '_try_version'
+      ])
+      and p.proowner <> 'flywheel_validator'::regrole
+  loop
+    execute pg_catalog.format('alter function %s owner to flywheel_validator', v_function);
+  end loop;
+  revoke create on schema flywheel from flywheel_validator;
+end
+$$;

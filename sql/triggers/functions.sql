@@ -1,0 +1,140 @@
+-- Trigger functions that are not compiled. Those that validate are in internal/compiler.sql.
+
+-- The one row-level trigger, on UPDATE only and only for rows whose content changes (its WHEN):
+-- the new revision is then in the row that is written, and the statement trigger needs no join of
+-- the old rows with the new ones to know which changed: theirs is the start of this statement.
+create or replace function flywheel._tg_targets__revise()
+returns trigger
+language plpgsql
+as $$
+begin
+  new.revision := old.revision operator(pg_catalog.+) 1;
+  new.revised_at := pg_catalog.statement_timestamp();
+  new.generation := flywheel._generation();
+  return new;
+end
+$$;
+
+comment on function flywheel._tg_targets__revise() is
+  'Starts a new revision of a trace or span whose content changes.';
+
+create or replace function flywheel._tg_targets__keep_key()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception 'the key of a % cannot be changed', case tg_table_name when 'traces' then 'trace' else 'span' end
+    using errcode = 'LF011', hint = 'Verdicts and labels name it. Delete the row and insert it anew.';
+end
+$$;
+
+comment on function flywheel._tg_targets__keep_key() is 'Refuses an UPDATE of trace_id or span_id.';
+
+-- Only for a trace that moves to another pipeline, which changes what applies to its spans.
+create or replace function flywheel._tg_traces__revalidate_spans()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update flywheel.spans as s
+  set revised_at = statement_timestamp(), generation = flywheel._generation()
+  where s.trace_id = new.trace_id;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_traces__revalidate_spans() is
+  'Has the spans of a trace judged again when the trace moves to another pipeline.';
+
+create or replace function flywheel._tg_traces__delete_dependents()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_trace_ids constant uuid[] := array(select o.trace_id from old_rows as o order by o.trace_id);
+begin
+  delete from flywheel.spans as s where s.trace_id = any (v_trace_ids);
+  delete from flywheel._verdicts as v where v.trace_id = any (v_trace_ids);
+  delete from flywheel._jobs as j where j.trace_id = any (v_trace_ids);
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_traces__delete_dependents() is
+  'Removes the spans, verdicts and jobs of deleted traces.';
+
+create or replace function flywheel._tg_spans__delete_dependents()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_trace_ids uuid[];
+  v_span_ids uuid[];
+begin
+  select array_agg(o.trace_id), array_agg(o.span_id)
+  into v_trace_ids, v_span_ids
+  from old_rows as o;
+  delete from flywheel._verdicts as v
+  using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+  where v.trace_id = k.trace_id and v.span_id = k.span_id;
+  delete from flywheel._jobs as j
+  using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+  where j.trace_id = k.trace_id and j.span_id = k.span_id;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_spans__delete_dependents() is 'Removes the verdicts and jobs of deleted spans.';
+
+-- The order of locks is that of an INSERT: traces, spans, verdicts, jobs.
+create or replace function flywheel._tg_traces__truncate_dependents()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  truncate flywheel.spans, flywheel._verdicts, flywheel._jobs;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_traces__truncate_dependents() is
+  'Removes all spans, verdicts and jobs when the traces are truncated.';
+
+create or replace function flywheel._tg_spans__truncate_dependents()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from flywheel._verdicts as v where v.span_id <> flywheel._no_span();
+  delete from flywheel._jobs as j where j.span_id <> flywheel._no_span();
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_spans__truncate_dependents() is
+  'Removes all verdicts and jobs about spans when the spans are truncated.';
+
+-- The compiled functions must exist before the triggers that call them.
+do $$
+begin
+  if to_regprocedure('flywheel._tg_spans__validate_updated()') is null then
+    perform flywheel._compile();
+  end if;
+end
+$$;
+
+comment on function flywheel._tg_traces__validate_inserted() is 'Compiled: validates the rows of an INSERT into traces.';
+comment on function flywheel._tg_traces__validate_updated() is 'Compiled: validates the new revisions of an UPDATE of traces.';
+comment on function flywheel._tg_spans__validate_inserted() is 'Compiled: validates the rows of an INSERT into spans.';
+comment on function flywheel._tg_spans__validate_updated() is 'Compiled: validates the new revisions of an UPDATE of spans.';
+comment on function flywheel._gate(uuid, text, text, text, jsonb) is 'Compiled: runs the validators that read no output on one input.';
