@@ -43,6 +43,11 @@ grant select on
   flywheel.pass_rates, flywheel.validators, flywheel.jobs
   to flywheel_reader, flywheel_labeler;
 
+-- A view lends its owner's rights on tables, but not on the functions it calls.
+grant execute on function
+  flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint)
+  to flywheel_reader, flywheel_labeler;
+
 -- The AI engineer: defines validators, reads everything, removes data.
 grant delete, truncate on flywheel.traces, flywheel.spans to flywheel_admin;
 grant execute on function
@@ -60,7 +65,6 @@ grant execute on function
   flywheel.test_validator(text, integer),
   flywheel.explain_validators(text),
   flywheel.sweep(integer),
-  flywheel._no_span(),
   flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
@@ -83,7 +87,7 @@ grant execute on function
   flywheel._subject_columns(text),
   flywheel._cast_to(text),
   flywheel._subject_rows(text, text, text),
-  flywheel._verdict_query(text, integer[], text, text),
+  flywheel._verdict_query(integer[], text, text),
   flywheel._validator_element(flywheel._validator_versions, text, boolean, boolean),
   flywheel._version_filters(flywheel._validator_versions, text),
   flywheel._call_arguments(text[], text, jsonb),

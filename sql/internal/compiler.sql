@@ -177,7 +177,7 @@ comment on function flywheel._subject_rows(text, text, text) is
 -- purpose: 'insert' inside the user's statement, where a rejecting validator raises; 'late' for rows
 -- that are stored already; 'try' stores nothing, not even a dimension.
 create or replace function flywheel._verdict_query(
-  subject text, versions integer[], rows_query text, purpose text
+  versions integer[], rows_query text, purpose text
 )
 returns text
 language plpgsql
@@ -236,7 +236,7 @@ begin
 end
 $$;
 
-comment on function flywheel._verdict_query(text, integer[], text, text) is
+comment on function flywheel._verdict_query(integer[], text, text) is
   'A query giving one row per verdict of these validator versions over these rows.';
 
 -- The status a code stands for, as one expression used by every statement that writes or shows verdicts.
@@ -291,8 +291,8 @@ as $$
       else format('case when %s then %s end', array_to_string(f.filters, ' and '), v.version_id) end,
       ', ' order by v.version_id
     ),
-    rows_query,
-    created_at
+    _insert_jobs.rows_query,
+    _insert_jobs.created_at
   )
   from flywheel._validator_versions as v, lateral flywheel._version_filters(v, 'n') as f (filters)
   where v.version_id = any (versions);
@@ -321,13 +321,13 @@ declare
     end
   );
   v_now constant text := 'flywheel.now()';
-  v_statements text[] := '{}';
+  v_statements text[] := array[]::text[];
   v_statement text;
   v_body text;
 begin
   if inline_versions <> '{}' then
     v_statements := v_statements || flywheel._insert_verdicts(
-      flywheel._verdict_query(subject, inline_versions, v_rows, purpose => 'insert'), v_now
+      flywheel._verdict_query(inline_versions, v_rows, purpose => 'insert'), v_now
     );
   end if;
   if queued_versions <> '{}' then
@@ -339,9 +339,7 @@ begin
 -- Generation %1$s of the validator set: %2$s inline, %3$s queued. Written by flywheel._compile().
 declare
   v_rows pg_catalog.int8;
-  v_restamp pg_catalog.int8;
-  v_trace_ids pg_catalog.uuid[];
-  v_span_ids pg_catalog.uuid[];
+  v_restamp pg_catalog.int8;%5$s
 begin
   select pg_catalog.count(*), pg_catalog.count(*) filter (where n.generation operator(pg_catalog.<>) %1$s)
   into v_rows, v_restamp
@@ -351,7 +349,8 @@ begin
   end if;
 $body$,
     generation, cardinality(inline_versions), cardinality(queued_versions),
-    case when updated then E'\n  where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end
+    case when updated then E'\n  where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end,
+    case when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];' end
   );
 
   -- Rows stamped by a default that was planned before, or read after, this body was replaced.
@@ -511,7 +510,7 @@ as $$
   else format(
     E'#variable_conflict use_column\nbegin\n  return query select q.version_id, q.code::pg_catalog.int4, q.score, q.reason, q.error from (%s\n  ) as q;\nend\n',
     flywheel._verdict_query(
-      'trace', versions,
+      versions,
       $rows$
       select $1 as trace_id, flywheel._no_span() as span_id, $2 as pipeline,
         null::pg_catalog.text as variant, null::pg_catalog.text as environment, null::pg_catalog.text as release,

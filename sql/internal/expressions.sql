@@ -285,20 +285,20 @@ begin
   for v_function in
     select p.oid, p.oid::regprocedure as signature, p.proname, p.provolatile, p.prolang,
       p.pronamespace = 'pg_catalog'::regnamespace as is_builtin,
-      l.lanname in ('internal', 'c') or p.prosqlbody is not null
+      p.pronamespace = 'pg_catalog'::regnamespace or l.lanname in ('internal', 'c') or p.prosqlbody is not null
         or exists (select from unnest(p.proconfig) as s (setting) where s.setting like 'search_path=%') as is_pinned
     from flywheel._tree_functions(tree) as f (oid)
     join pg_proc as p on p.oid = f.oid
     join pg_language as l on l.oid = p.prolang
   loop
+    if v_function.is_builtin and v_function.proname like '%\_to\_xml%' then
+      raise exception 'the function % dumps tables and queries, which a validator may not', v_function.signature
+        using errcode = 'LF001', hint = 'Select the columns you need in a subquery.';
+    end if;
     if v_function.provolatile = 'v' then
       raise exception 'the function % is volatile', v_function.signature
         using errcode = 'LF001',
           hint = 'A validator may call immutable and stable functions only: it runs inside every INSERT and may neither write nor depend on chance.';
-    end if;
-    if v_function.is_builtin and v_function.proname like '%\_to\_xml%' then
-      raise exception 'the function % dumps tables and queries, which a validator may not', v_function.signature
-        using errcode = 'LF001', hint = 'Select the columns you need in a subquery.';
     end if;
     if not v_function.is_pinned then
       raise exception 'the function % does not pin its search_path', v_function.signature

@@ -24,7 +24,7 @@ begin
     'true'
   );
   execute flywheel._insert_verdicts(
-    flywheel._verdict_query(subject, versions, v_rows, purpose => 'late'), 'flywheel.now()'
+    flywheel._verdict_query(versions, v_rows, purpose => 'late'), 'flywheel.now()'
   ) || $conflict$
     on conflict (trace_id, span_id, version_id) do update
     set revision = excluded.revision, dimension_id = excluded.dimension_id, created_at = excluded.created_at,
@@ -163,7 +163,7 @@ begin
   );
   return query execute
     'select q.trace_id, q.span_id, q.code::integer, q.score, q.reason, q.error from ('
-    || flywheel._verdict_query(v_version.subject, array[version_id], v_rows, purpose => 'try')
+    || flywheel._verdict_query(array[version_id], v_rows, purpose => 'try')
     || ') as q';
 end
 $$;

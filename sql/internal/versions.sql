@@ -16,10 +16,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_version flywheel._validator_versions;
-  v_body record;
-  v_score record;
-  v_reason record;
+  v_body_reads text[];
+  v_score_reads text[];
+  v_reason_reads text[];
   v_reads text[];
+  v_is_total boolean;
   v_arguments text;
 begin
   select * into strict v_version
@@ -28,33 +29,30 @@ begin
 
   perform flywheel._drop_version_functions(version_id);
 
-  select * into v_body from flywheel._create_expression(
+  select e.reads, e.is_total into v_body_reads, v_is_total from flywheel._create_expression(
     format('_check_%s', version_id), 'body', v_version.body, 'boolean', v_version.subject, v_version.params
-  );
-  v_reads := v_body.reads;
+  ) as e;
 
   if v_version.score is not null then
-    select * into v_score from flywheel._create_expression(
+    select e.reads into v_score_reads from flywheel._create_expression(
       format('_score_%s', version_id), 'score', v_version.score, 'double precision', v_version.subject, v_version.params
-    );
-    v_reads := v_reads || v_score.reads;
+    ) as e;
   end if;
   if v_version.reason is not null then
-    select * into v_reason from flywheel._create_expression(
+    select e.reads into v_reason_reads from flywheel._create_expression(
       format('_reason_%s', version_id), 'reason', v_version.reason, 'text', v_version.subject, v_version.params
-    );
-    v_reads := v_reads || v_reason.reads;
+    ) as e;
   end if;
 
   v_reads := array(
     select c.name
     from flywheel._subject_columns(v_version.subject) with ordinality as c (name, type, position)
-    where c.name = any (v_reads)
+    where c.name = any (v_body_reads || v_score_reads || v_reason_reads)
     order by c.position
   );
   update flywheel._validator_versions as v
   set reads = v_reads,
-    is_total = v_body.is_total and v_version.score is null and v_version.reason is null
+    is_total = v_is_total and v_version.score is null and v_version.reason is null
   where v.version_id = _build_version.version_id
   returning * into v_version;
 
@@ -88,14 +86,14 @@ begin
       $function$,
       version_id,
       v_arguments,
-      (select string_agg(quote_ident(r), ', ') from unnest(v_body.reads) as r),
+      (select string_agg(quote_ident(r), ', ') from unnest(v_body_reads) as r),
       case when v_version.score is not null then
         format('v_outcome.score := flywheel._score_%s(%s);', version_id,
-          (select string_agg(quote_ident(r), ', ') from unnest(v_score.reads) as r))
+          (select string_agg(quote_ident(r), ', ') from unnest(v_score_reads) as r))
       end,
       case when v_version.reason is not null then
         format('v_outcome.reason := flywheel._reason_%s(%s);', version_id,
-          (select string_agg(quote_ident(r), ', ') from unnest(v_reason.reads) as r))
+          (select string_agg(quote_ident(r), ', ') from unnest(v_reason_reads) as r))
       end
     );
     execute format('revoke all on function flywheel._try_%s from public', version_id);

@@ -1,0 +1,190 @@
+# ruff: noqa: N818 - the names say what happened
+"""Every error a user can meet, and the one place where SQLSTATEs become exceptions.
+
+The docstring of a class is its default message. `hint` says what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+class FlywheelError(Exception):
+    """The operation failed."""
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        detail: str | None = None,
+        sqlstate: str | None = None,
+    ) -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.hint = hint
+        self.detail = detail
+        self.sqlstate = sqlstate
+        super().__init__(self.message)
+
+
+class ConnectionFailed(FlywheelError):
+    """Cannot connect to PostgreSQL."""
+
+    exit_code = 4
+
+
+class ConnectionLost(ConnectionFailed):
+    """The connection to PostgreSQL was lost."""
+
+
+class ServerError(FlywheelError):
+    """The private server cannot be used."""
+
+
+class BadInput(FlywheelError):
+    """What was given cannot be used."""
+
+
+class ValidatorRefused(BadInput):
+    """The definition of the validator was refused."""
+
+
+class UnknownValidator(BadInput):
+    """There is no validator of that name."""
+
+
+class ImmutableColumn(BadInput):
+    """A column that never changes was changed."""
+
+
+class Rejected(BadInput):
+    """A validator rejected the row."""
+
+
+class BadLine(BadInput):
+    """A line of the file cannot be imported."""
+
+    def __init__(
+        self,
+        line: int,
+        reason: str,
+        *,
+        hint: str | None = None,
+        detail: str | None = None,
+        sqlstate: str | None = None,
+    ) -> None:
+        self.line = line
+        self.reason = reason
+        super().__init__(f"line {line}: {reason}", hint=hint, detail=detail, sqlstate=sqlstate)
+
+
+class WrongState(FlywheelError):
+    """The database is not in a state that allows this."""
+
+
+class NotMigrated(WrongState):
+    """The schema flywheel is missing, or older than this program."""
+
+
+class WrongSchemaVersion(WrongState):
+    """The schema is of another version than this program."""
+
+
+class MigrationError(WrongState):
+    """The database cannot be brought to this release."""
+
+
+class Conflict(FlywheelError):
+    """Something else is in the way."""
+
+
+class NameInUse(Conflict):
+    """The name is already in use."""
+
+
+class ChangedMeanwhile(Conflict):
+    """Somebody else changed it meanwhile."""
+
+
+class Busy(Conflict):
+    """A lock was not available in time."""
+
+
+class AlreadyExists(Conflict):
+    """The row already exists."""
+
+
+class PermissionDenied(FlywheelError):
+    """The user lacks a right."""
+
+
+class DatabaseError(FlywheelError):
+    """PostgreSQL reported an error."""
+
+
+_MIGRATE = "run: flywheel-db migrate"
+_GRANT = "grant the user flywheel_writer, flywheel_reader, flywheel_labeler or flywheel_admin"
+_AGAIN = "try again"
+
+# An exact SQLSTATE first, then the longest prefix. The hint is used when the server gave none.
+_BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
+    "LF001": (ValidatorRefused, None),
+    "LF002": (BadInput, None),
+    "LF003": (UnknownValidator, "list them: flywheel-db validators list"),
+    "LF010": (Rejected, None),
+    "LF011": (ImmutableColumn, None),
+    "LF0": (BadInput, None),
+    "LF101": (WrongSchemaVersion, _MIGRATE),
+    "LF1": (WrongState, None),
+    "LF201": (NameInUse, None),
+    "LF202": (ChangedMeanwhile, _AGAIN),
+    "LF2": (Conflict, None),
+    "08": (ConnectionLost, None),
+    "22": (BadInput, None),
+    "23505": (AlreadyExists, None),
+    "23": (BadInput, None),
+    "28": (ConnectionFailed, None),
+    "3D000": (ConnectionFailed, None),
+    "3F000": (NotMigrated, _MIGRATE),
+    "40": (ChangedMeanwhile, _AGAIN),
+    "42501": (PermissionDenied, _GRANT),
+    "42883": (NotMigrated, _MIGRATE),
+    "42P01": (NotMigrated, _MIGRATE),
+    "55P03": (Busy, _AGAIN),
+    "57P01": (ConnectionLost, None),
+    "57P02": (ConnectionLost, None),
+    "57P03": (ConnectionFailed, "the server is starting or stopping: try again"),
+}
+
+
+def _class_of(sqlstate: str) -> tuple[type[FlywheelError], str | None]:
+    for length in (5, 3, 2):
+        found = _BY_SQLSTATE.get(sqlstate[:length])
+        if found is not None:
+            return found
+    return DatabaseError, None
+
+
+def from_psycopg(exc: psycopg.Error) -> FlywheelError:
+    """The FlywheelError that says the same as `exc`: its message, hint and detail are kept."""
+    diag = exc.diag
+    message = diag.message_primary or str(exc).strip() or type(exc).__name__
+    sqlstate = exc.sqlstate or diag.sqlstate
+    if sqlstate is None:
+        # libpq itself reports a broken connection with an OperationalError without SQLSTATE.
+        from psycopg import OperationalError
+
+        lost = isinstance(exc, OperationalError)
+        return (ConnectionLost if lost else DatabaseError)(message)
+    kind, hint = _class_of(sqlstate)
+    return kind(
+        message,
+        hint=diag.message_hint or hint,
+        detail=diag.message_detail,
+        sqlstate=sqlstate,
+    )
