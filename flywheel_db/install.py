@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from psycopg import Connection, errors, sql
+from psycopg import Connection, Error, errors, sql
 from psycopg.rows import TupleRow
 from sqlalchemy import Connection as Borrowed
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from flywheel_db.bundle import Bundle, SqlFile
@@ -232,10 +233,18 @@ def _plan(connection: Connection[TupleRow], bundle: Bundle) -> _Plan:
         current,
         head,
         tuple(_revisions(bundle, current)),
-        tuple(file for file in bundle.files if applied.get(file.name) != file.sha256),
+        tuple(_changed_files(bundle, applied)),
         tuple(step for _, step in _online_steps(bundle) if step.name not in done),
         tuple(_warnings(connection)),
     )
+
+
+def _changed_files(bundle: Bundle, applied: dict[str, str]) -> Iterator[SqlFile]:
+    """Yield what to re-apply; with anything new come the privileges, which name every object."""
+    changed = {file.name for file in bundle.files if applied.get(file.name) != file.sha256}
+    for file in bundle.files:
+        if file.name in changed or (changed and file.name == "privileges.sql"):
+            yield file
 
 
 def _warnings(connection: Connection[TupleRow]) -> Iterator[str]:
@@ -257,20 +266,9 @@ def _apply_patiently(
     connection: Connection[TupleRow], bundle: Bundle, *, dry_run: bool, report: Report
 ) -> _Plan:
     """Apply in one transaction; start again when a lock was not to be had in time."""
-    # Alembic speaks through SQLAlchemy, which borrows our connection and its transaction.
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool
-    )
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with engine.connect() as shared, shared.begin() as transaction:
-                # Waited for without a limit: whoever holds it is migrating and will be done soon.
-                connection.execute("select pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
-                plan = _plan(connection, bundle)
-                _apply(connection, shared, bundle, plan, report)
-                if dry_run:
-                    transaction.rollback()
-                return plan
+            return _apply_once(connection, bundle, dry_run=dry_run, report=report)
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             if attempt == _ATTEMPTS:
                 raise MigrationError(
@@ -289,7 +287,8 @@ def _apply_patiently(
         except errors.InsufficientPrivilege as error:
             raise MigrationError(
                 str(error).strip(),
-                hint="Migrate as a superuser, or as the owner of the database with CREATEROLE.",
+                hint="Migrate as a superuser; or have a superuser run create extension vector, and "
+                "migrate as the owner of the database with CREATEROLE.",
             ) from error
         except (errors.UndefinedFile, errors.FeatureNotSupported) as error:
             raise MigrationError(
@@ -298,6 +297,28 @@ def _apply_patiently(
                 "managed services offer it as the extension vector.",
             ) from error
     raise AssertionError("unreachable")
+
+
+def _apply_once(
+    connection: Connection[TupleRow], bundle: Bundle, *, dry_run: bool, report: Report
+) -> _Plan:
+    # Alembic speaks through SQLAlchemy, which borrows our connection and its transaction.
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool
+    )
+    try:
+        with engine.connect() as shared, shared.begin() as transaction:
+            # Waited for without a limit: whoever holds it is migrating and will be done soon.
+            connection.execute("select pg_advisory_xact_lock(%s)", (_ADVISORY_LOCK,))
+            plan = _plan(connection, bundle)
+            _apply(connection, shared, bundle, plan, report)
+            if dry_run:
+                transaction.rollback()
+            return plan
+    except DBAPIError as error:
+        if isinstance(error.orig, Error):
+            raise error.orig from error
+        raise
 
 
 def _apply(
@@ -328,8 +349,7 @@ def _apply(
             report(f"replace {file.name}")
             _run(connection, file.text)
     if plan.files:
-        # Files may have replaced the compiler; a new view or function needs its grants.
-        _run(connection, (bundle.sql / "privileges.sql").read_text(encoding="utf-8"))
+        # The compiler may be among the files.
         connection.execute(
             "select pg_advisory_xact_lock(hashtextextended('flywheel._validator_set', 0)),"
             " flywheel._compile()"
