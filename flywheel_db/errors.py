@@ -141,6 +141,7 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF0": (BadInput, None),
     "LF101": (WrongSchemaVersion, _MIGRATE),
     "LF1": (WrongState, None),
+    "2D000": (WrongState, "call it outside a transaction: with autocommit on"),
     "LF201": (NameInUse, None),
     "LF202": (ChangedMeanwhile, _AGAIN),
     "LF2": (Conflict, None),

@@ -1,8 +1,8 @@
 """``flywheel-db migrate``: tables by frozen revisions, everything else re-applied when it changed.
 
-One transaction under one advisory lock. In it, in this order: the schema and pgvector, the roles and
-functions that column defaults need, the Alembic revisions, the replaceable files, the compiled
-validators, the triggers. Locks on tables are waited for two seconds at a time, so that a migration
+One transaction under one advisory lock. In it, in this order: the schema and pgvector, the roles
+and functions that column defaults need, the Alembic revisions, the replaceable files with the
+triggers last, the compiled validators. Locks on tables are waited for two seconds at a time, so that a migration
 never makes the application's writers queue behind it for long. Steps that cannot run in a
 transaction (``create index concurrently``) follow, each recorded when it is done.
 """
@@ -140,19 +140,22 @@ def script(dsn: str | None = None, *, bundle: Bundle | None = None) -> str:
         command.upgrade(config, f"{plan.current or 'base'}:head", sql=True)
         parts.append(buffer.getvalue())
     parts += [_file_script(file) for file in plan.files if file in bundle.after_tables]
-    parts += [
-        f"insert into flywheel._release (file, sha256) values ('{file.name}', '{file.sha256}')"
-        " on conflict (file) do update set sha256 = excluded.sha256, applied_at = now();"
-        for file in plan.files
-    ]
+    recorded = sql.SQL(_RECORD_FILE).format
+    parts += [recorded(file.name, file.sha256).as_string() for file in plan.files]
     if plan.files:
         parts.append("select flywheel._compile();")
     parts.append("commit;")
     for step in plan.online:
         parts.append(f"{step.statement};")
-        parts.append(f"insert into flywheel._online_steps (step) values ('{step.name}');")
+        parts.append(sql.SQL(_RECORD_STEP).format(step.name).as_string())
     return "\n\n".join(parts) + "\n"
 
+
+_RECORD_FILE = """\
+insert into flywheel._release (file, sha256) values ({}, {})
+on conflict (file) do update set sha256 = excluded.sha256, applied_at = now();"""
+
+_RECORD_STEP = "insert into flywheel._online_steps (step) values ({}) on conflict do nothing;"
 
 _PREPARE = """\
 set local check_function_bodies = off;
@@ -226,9 +229,7 @@ def _plan(connection: Connection[TupleRow], bundle: Bundle) -> _Plan:
         )
     if current is not None and row[1] is not None:
         applied = dict(connection.execute("select file, sha256 from flywheel._release").fetchall())
-        done = {
-            name for (name,) in connection.execute("select step from flywheel._online_steps")
-        }
+        done = {name for (name,) in connection.execute("select step from flywheel._online_steps")}
     return _Plan(
         current,
         head,
@@ -252,14 +253,14 @@ def _warnings(connection: Connection[TupleRow]) -> Iterator[str]:
         "select name, coalesce(installed_version, default_version)"
         " from pg_available_extensions where name in ('vector', 'plpython3u')"
     ).fetchall()
-    versions: dict[str, str] = {name: version for name, version in available}
+    versions: dict[str, str] = dict(available)
     vector = versions.get("vector")
     if vector is not None and tuple(int(n) for n in vector.split(".")[:3]) < (0, 8, 4):
         yield (
             f"pgvector {vector} can corrupt an HNSW index during VACUUM; 0.8.4 or later does not."
         )
     if "plpython3u" not in versions:
-        yield "plpython3u is not available on this server: SQL validators run, Python ones will not."
+        yield "plpython3u is not available: SQL validators run inline, Python ones will not."
 
 
 def _apply_patiently(
@@ -330,9 +331,7 @@ def _apply(
 ) -> None:
     if not (plan.revisions or plan.files):
         return
-    connection.execute(
-        sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT))
-    )
+    connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
     _run(connection, _PREPARE)
     changed = set(plan.files)
     for file in bundle.before_tables:
@@ -354,12 +353,8 @@ def _apply(
             "select pg_advisory_xact_lock(hashtextextended('flywheel._validator_set', 0)),"
             " flywheel._compile()"
         )
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into flywheel._release (file, sha256) values (%s, %s)"
-            " on conflict (file) do update set sha256 = excluded.sha256, applied_at = now()",
-            [(file.name, file.sha256) for file in plan.files],
-        )
+    for file in plan.files:
+        connection.execute(sql.SQL(_RECORD_FILE).format(file.name, file.sha256))
 
 
 def _run(connection: Connection[TupleRow], text: str) -> None:
@@ -367,10 +362,8 @@ def _run(connection: Connection[TupleRow], text: str) -> None:
     connection.execute(text.encode())
 
 
-def _run_online_steps(
-    connection: Connection[TupleRow], bundle: Bundle, report: Report
-) -> None:
-    """Run what cannot be in a transaction, one process at a time, each step until it is recorded."""
+def _run_online_steps(connection: Connection[TupleRow], bundle: Bundle, report: Report) -> None:
+    """Run what cannot be in a transaction: one process at a time, each step recorded."""
     connection.commit()
     connection.autocommit = True
     connection.execute("select pg_advisory_lock(%s)", (_ADVISORY_LOCK + 1,))
@@ -380,10 +373,7 @@ def _run_online_steps(
             if step.index is not None:
                 _drop_invalid_index(connection, step.index)
             connection.execute(step.statement.encode())
-            connection.execute(
-                "insert into flywheel._online_steps (step) values (%s) on conflict do nothing",
-                (step.name,),
-            )
+            connection.execute(sql.SQL(_RECORD_STEP).format(step.name))
     finally:
         connection.execute("select pg_advisory_unlock(%s)", (_ADVISORY_LOCK + 1,))
         connection.autocommit = False
@@ -399,4 +389,3 @@ def _drop_invalid_index(connection: Connection[TupleRow], index: str) -> None:
         connection.execute(
             sql.SQL("drop index concurrently {}").format(sql.Identifier(schema, name))
         )
-

@@ -1,4 +1,4 @@
-"""Alembic's entry point. flywheel_db.install calls it with a connection that is in a transaction."""
+"""Alembic's entry point: flywheel_db.install hands it a connection in a transaction."""
 
 from alembic import context
 

@@ -77,14 +77,15 @@ declare
   v_seen pg_catalog.int8 := 0;
   v_written pg_catalog.int8 := 0;
 begin
-  if pg_catalog.now() operator(pg_catalog.<>) pg_catalog.statement_timestamp() then
-    raise exception 'backfill() commits after each batch and was called inside a transaction'
-      using errcode = 'LF102', hint = 'CALL it on its own: outside BEGIN, and with autocommit on in a driver.';
-  end if;
   if batch_size is null or batch_size operator(pg_catalog.<) 1 then
     raise exception 'batch_size is %', coalesce(batch_size::pg_catalog.text, 'null')
       using errcode = 'LF002', hint = 'Give the number of rows to commit at a time, at least 1.';
   end if;
+
+  -- Before any work: inside a transaction COMMIT is an error, and PostgreSQL's message does not say
+  -- what to do. Nothing in SQL tells beforehand, and an error of COMMIT cannot be caught.
+  raise notice 'backfill of % commits after each batch: CALL it outside BEGIN, with autocommit on in a driver', validator;
+  commit;
 
   select '-infinity'::pg_catalog.timestamptz as after_time, flywheel._no_span() as after_trace,
     flywheel._no_span() as after_span

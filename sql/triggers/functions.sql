@@ -100,7 +100,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  truncate flywheel.spans, flywheel._verdicts, flywheel._jobs;
+  -- One TRUNCATE may name both tables, and a table cannot be truncated inside its own TRUNCATE.
+  if exists (select from flywheel.spans) then
+    truncate flywheel.spans;
+  end if;
+  truncate flywheel._verdicts, flywheel._jobs;
   return null;
 end
 $$;

@@ -97,7 +97,9 @@ def test_no_search_path_redirects_a_compiled_body(db: Connection, body: str) -> 
                 ).format(function, sql.SQL(left), sql.SQL(right))  # type: ignore[arg-type]
             )
             db.execute(
-                sql.SQL("create operator evil.{} (function = {}, leftarg = {}, rightarg = {})").format(
+                sql.SQL(
+                    "create operator evil.{} (function = {}, leftarg = {}, rightarg = {})"
+                ).format(
                     sql.SQL(name),
                     function,
                     sql.SQL(left),  # type: ignore[arg-type]
@@ -134,7 +136,9 @@ def test_a_body_reads_only_what_was_granted(db: Connection) -> None:
     with pytest.raises(errors.DatabaseError, match="permission denied") as caught, db.transaction():
         db.execute(create)  # type: ignore[arg-type]
     assert "grant select" in (caught.value.diag.message_hint or "")
-    db.execute("grant usage on schema app to flywheel_validator; grant select on app.users to flywheel_validator")
+    db.execute(
+        "grant usage on schema app to flywheel_validator; grant select on app.users to flywheel_validator"
+    )
     db.execute(create)  # type: ignore[arg-type]
     db.execute("insert into app.users values ('ann')")
     db.execute("insert into flywheel.traces (session_id) values ('ann'), ('bob')")

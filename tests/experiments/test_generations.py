@@ -72,7 +72,9 @@ def test_rows_stamped_by_an_older_default_are_stamped_anew(
     session = connect()
     session.execute(CHECK, ("check",))
     session.execute("insert into flywheel.traces (output, generation) values ('stale', 0)")
-    row = session.execute("select generation, flywheel._generation() from flywheel.traces").fetchone()
+    row = session.execute(
+        "select generation, flywheel._generation() from flywheel.traces"
+    ).fetchone()
     assert row is not None
     assert row[0] == row[1] == 1
     assert _coverage(session) == {"check": (1, 1, 0)}

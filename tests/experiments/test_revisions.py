@@ -68,7 +68,9 @@ def test_a_new_revision_forgets_what_disabled_validators_said(checked: Connectio
 
 def test_many_rows_updated_twice_in_one_statement_timestamp(checked: Connection) -> None:
     """Inside a function all statements share a timestamp; the last content wins."""
-    checked.execute("insert into flywheel.traces (output) select 'short' from generate_series(1, 50)")
+    checked.execute(
+        "insert into flywheel.traces (output) select 'short' from generate_series(1, 50)"
+    )
     checked.execute(
         """
         do $$ begin

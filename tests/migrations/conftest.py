@@ -75,7 +75,11 @@ def dump() -> Callable[[str], str]:
         )
         assert "COMMENT ON TABLE flywheel.traces" in done.stdout
         # Newer clients fence the dump with a random word.
-        lines = [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+        lines = [
+            line
+            for line in done.stdout.splitlines()
+            if not line.startswith(("\\restrict", "\\unrestrict"))
+        ]
         return "\n".join(lines)
 
     return run
@@ -89,7 +93,17 @@ def psql(tmp_path: Path) -> Callable[[str, str], None]:
         file = tmp_path / "script.sql"
         file.write_text(script)
         done = subprocess.run(
-            [find_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", file, "-d", conninfo.make_conninfo(dsn)],
+            [
+                find_binaries() / "psql",
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-f",
+                file,
+                "-d",
+                conninfo.make_conninfo(dsn),
+            ],
             capture_output=True,
             text=True,
             check=False,

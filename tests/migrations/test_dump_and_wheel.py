@@ -18,16 +18,18 @@ def test_dump_and_restore(
     dsn: str, new_database: Callable[..., str], tmp_path: Path, dump: Callable[[str], str]
 ) -> None:
     with psycopg.connect(dsn, autocommit=True) as session:
-        session.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 5', on_fail => 'reject')")
-        session.execute("select flywheel.create_validator('json', 'sql', '(output::jsonb) is not null', reason => 'output')")
+        session.execute(
+            "select flywheel.create_validator('short', 'sql', 'length(output) < 5', on_fail => 'reject')"
+        )
+        session.execute(
+            "select flywheel.create_validator('json', 'sql', '(output::jsonb) is not null', reason => 'output')"
+        )
         session.execute("insert into flywheel.traces (output) values ('{}'), ('x')")
     file = tmp_path / "flywheel.dump"
     binaries = find_binaries()
     subprocess.run([binaries / "pg_dump", "-Fc", "-f", file, "-d", dsn], check=True)
     restored = new_database()
-    subprocess.run(
-        [binaries / "pg_restore", "--exit-on-error", "-d", restored, file], check=True
-    )
+    subprocess.run([binaries / "pg_restore", "--exit-on-error", "-d", restored, file], check=True)
     assert not install.check(restored).changed
     assert dump(restored) == dump(dsn)
     with psycopg.connect(restored, autocommit=True) as session:
@@ -43,11 +45,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as it would be published."""
     out = tmp_path_factory.mktemp("dist")
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, root], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", out, root],
+        check=True,
+        capture_output=True,
+    )
     return next(out.glob("*.whl"))
 
 
-def test_the_wheel_in_an_empty_environment(wheel: Path, new_database: Callable[..., str], tmp_path: Path) -> None:
+def test_the_wheel_in_an_empty_environment(
+    wheel: Path, new_database: Callable[..., str], tmp_path: Path
+) -> None:
     """Nothing of the checkout is needed: the SQL travels in the wheel."""
     home = tmp_path / "env"
     venv.create(home, with_pip=True)
@@ -56,7 +64,9 @@ def test_the_wheel_in_an_empty_environment(wheel: Path, new_database: Callable[.
     environment = {**os.environ, "FLYWHEEL_DSN": dsn, "PYTHONPATH": ""}
     program = home / "bin" / "flywheel-db"
     for command in ((program, "migrate"), (program, "migrate", "--check"), (program, "doctor")):
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     with psycopg.connect(dsn) as session:
         session.execute("insert into flywheel.traces (output) values ('from a wheel')")

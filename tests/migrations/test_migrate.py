@@ -61,7 +61,9 @@ def test_fresh_equals_upgraded(
     assert dump(dsn) == dump(empty)
     assert "hello" in dump(dsn)
     with psycopg.connect(dsn) as session:
-        assert session.execute("select output, tenant from flywheel.traces").fetchall() == [("kept", None)]
+        assert session.execute("select output, tenant from flywheel.traces").fetchall() == [
+            ("kept", None)
+        ]
 
 
 def test_the_script_equals_the_migration(
@@ -86,10 +88,14 @@ def test_the_script_equals_the_migration(
 def test_enabled_validators_survive_an_upgrade(dsn: str, next_release: Bundle) -> None:
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 5')")
-        session.execute("select flywheel.create_validator('json', 'sql', '(output::jsonb) is not null')")
+        session.execute(
+            "select flywheel.create_validator('json', 'sql', '(output::jsonb) is not null')"
+        )
         install.migrate(dsn, bundle=next_release)
         session.execute("insert into flywheel.traces (output) values ('{}')")
-        rows = session.execute("select validator, decided, missing from flywheel.coverage order by 1")
+        rows = session.execute(
+            "select validator, decided, missing from flywheel.coverage order by 1"
+        )
         assert rows.fetchall() == [("json", 1, 0), ("short", 1, 0)]
 
 
@@ -106,7 +112,9 @@ def test_a_users_view_in_the_way_is_named(dsn: str, copied: Bundle) -> None:
     )
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute("create view public.mine as select * from flywheel.jobs")
-        with pytest.raises(MigrationError, match=r"view public\.mine depends on view flywheel\.jobs") as caught:
+        with pytest.raises(
+            MigrationError, match=r"view public\.mine depends on view flywheel\.jobs"
+        ) as caught:
             install.migrate(dsn, bundle=copied)
         assert "Nothing was changed" in (caught.value.hint or "")
         assert session.execute("select count(*) from public.mine").fetchone() == (0,)
@@ -119,7 +127,10 @@ def test_a_live_session_goes_on(dsn: str, next_release: Bundle) -> None:
         session.execute("execute put")
         install.migrate(dsn, bundle=next_release)
         session.execute("execute put")
-        assert session.execute("select decided, missing from flywheel.coverage").fetchone() == (2, 0)
+        assert session.execute("select decided, missing from flywheel.coverage").fetchone() == (
+            2,
+            0,
+        )
 
 
 def test_a_long_transaction_is_waited_for(dsn: str, next_release: Bundle) -> None:
@@ -182,10 +193,14 @@ def test_an_interrupted_online_step_is_taken_up_again(dsn: str, next_release: Bu
         assert len(failed) == 1
         holder.commit()
         assert install.check(dsn, bundle=next_release).steps == ("online 0002 index on session_id",)
-        invalid = killer.execute("select indisvalid from pg_index where indexrelid = 'flywheel.traces_session_id_idx'::regclass")
+        invalid = killer.execute(
+            "select indisvalid from pg_index where indexrelid = 'flywheel.traces_session_id_idx'::regclass"
+        )
         assert invalid.fetchone() == (False,)
         install.migrate(dsn, bundle=next_release)
-        valid = killer.execute("select indisvalid from pg_index where indexrelid = 'flywheel.traces_session_id_idx'::regclass")
+        valid = killer.execute(
+            "select indisvalid from pg_index where indexrelid = 'flywheel.traces_session_id_idx'::regclass"
+        )
         assert valid.fetchone() == (True,)
         assert not install.check(dsn, bundle=next_release).changed
 
@@ -193,7 +208,12 @@ def test_an_interrupted_online_step_is_taken_up_again(dsn: str, next_release: Bu
 def test_twenty_at_once(empty: str) -> None:
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", "import sys; from flywheel_db import install; install.migrate(sys.argv[1])", empty],
+            [
+                sys.executable,
+                "-c",
+                "import sys; from flywheel_db import install; install.migrate(sys.argv[1])",
+                empty,
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -221,7 +241,9 @@ def test_a_schema_of_someone_else_is_left_alone(empty: str) -> None:
 
 def test_a_user_without_rights_is_told(empty: str, server: Server) -> None:
     with psycopg.connect(empty, autocommit=True) as session:
-        session.execute("drop role if exists nobody_special; create role nobody_special login password 'x'")
+        session.execute(
+            "drop role if exists nobody_special; create role nobody_special login password 'x'"
+        )
     dsn = psycopg.conninfo.make_conninfo(
         empty, user="nobody_special", password="x", host="127.0.0.1", port=server.port
     )
@@ -232,9 +254,13 @@ def test_a_user_without_rights_is_told(empty: str, server: Server) -> None:
 
 def test_an_owner_without_superuser_can_migrate(empty: str, server: Server) -> None:
     with psycopg.connect(empty, autocommit=True) as session:
-        session.execute("drop role if exists db_owner; create role db_owner login createrole password 'x'")
         session.execute(
-            sql.SQL("alter database {} owner to db_owner").format(sql.Identifier(session.info.dbname))
+            "drop role if exists db_owner; create role db_owner login createrole password 'x'"
+        )
+        session.execute(
+            sql.SQL("alter database {} owner to db_owner").format(
+                sql.Identifier(session.info.dbname)
+            )
         )
         # What a managed service does: the roles exist cluster-wide and the owner may grant them.
         session.execute(
@@ -253,7 +279,9 @@ def test_an_owner_without_superuser_can_migrate(empty: str, server: Server) -> N
         session.execute("update flywheel.traces set output = '8'")
         session.execute("select * from flywheel.test_validator('int')")
         session.execute("call flywheel.backfill('int')")
-        rows = session.execute("select validator, decided, missing from flywheel.coverage order by 1")
+        rows = session.execute(
+            "select validator, decided, missing from flywheel.coverage order by 1"
+        )
         assert rows.fetchall() == [("int", 1, 0), ("short", 1, 0)]
         session.execute("delete from flywheel.traces")
     with psycopg.connect(empty, autocommit=True) as session:
@@ -280,5 +308,3 @@ def test_errors_name_the_connection_and_not_the_password() -> None:
     with pytest.raises(FlywheelError) as caught:
         install.migrate("postgresql://someone:s3cret@127.0.0.1:1/nowhere")
     assert "s3cret" not in str(caught.value)
-
-

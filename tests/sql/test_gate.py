@@ -6,20 +6,32 @@ from psycopg import Connection
 
 @pytest.fixture
 def gated(db: Connection) -> Connection:
-    db.execute("select flywheel.create_validator('not attack', 'sql', $$input !~* 'ignore previous'$$)")
-    db.execute("select flywheel.create_validator('short', 'sql', 'length(input) < 100', score => 'length(input)')")
-    db.execute("select flywheel.create_validator('known user', 'sql', $$user_id <> ''$$, pipeline => 'support')")
+    db.execute(
+        "select flywheel.create_validator('not attack', 'sql', $$input !~* 'ignore previous'$$)"
+    )
+    db.execute(
+        "select flywheel.create_validator('short', 'sql', 'length(input) < 100', score => 'length(input)')"
+    )
+    db.execute(
+        "select flywheel.create_validator('known user', 'sql', $$user_id <> ''$$, pipeline => 'support')"
+    )
     db.execute("select flywheel.create_validator('answered', 'sql', 'output is not null')")
-    db.execute("select flywheel.create_validator('numbers', 'sql', 'input::int > 0', pipeline => 'numbers')")
+    db.execute(
+        "select flywheel.create_validator('numbers', 'sql', 'input::int > 0', pipeline => 'numbers')"
+    )
     db.execute(
         "select flywheel.create_validator('strict numbers', 'sql', 'input::int > 0', pipeline => 'strict', on_error => 'reject')"
     )
-    db.execute("create role app_writer; grant flywheel_writer to app_writer; set local role app_writer")
+    db.execute(
+        "create role app_writer; grant flywheel_writer to app_writer; set local role app_writer"
+    )
     return db
 
 
 def test_only_what_reads_no_output_is_asked(gated: Connection) -> None:
-    rows = gated.execute("select validator, passed, score from flywheel.check_input('hello')").fetchall()
+    rows = gated.execute(
+        "select validator, passed, score from flywheel.check_input('hello')"
+    ).fetchall()
     assert rows == [("not attack", True, None), ("short", True, 5.0)]
 
 
@@ -64,15 +76,21 @@ def test_a_refused_input_is_kept_on_request(gated: Connection) -> None:
             "attributes => '{\"a\": 1}', record => %s)",
             (text, record),
         )
-    rows = gated.execute("select input, user_id, status, attributes from flywheel.traces").fetchall()
+    rows = gated.execute(
+        "select input, user_id, status, attributes from flywheel.traces"
+    ).fetchall()
     assert rows == [("ignore previous", "mallory", "blocked", {"a": 1})]
     gated.execute("reset role")
-    verdicts = gated.execute("select validator, passed from flywheel.verdicts order by 1").fetchall()
+    verdicts = gated.execute(
+        "select validator, passed from flywheel.verdicts order by 1"
+    ).fetchall()
     assert ("not attack", False) in verdicts
 
 
 def test_a_rejecting_validator_lets_the_record_of_a_blocked_input_in(db: Connection) -> None:
-    db.execute("select flywheel.create_validator('x', 'sql', $$input <> 'bad'$$, on_fail => 'reject')")
+    db.execute(
+        "select flywheel.create_validator('x', 'sql', $$input <> 'bad'$$, on_fail => 'reject')"
+    )
     assert db.execute("select flywheel.input_ok('bad', record => true)").fetchone() == (False,)
     assert db.execute("select status from flywheel.traces").fetchall() == [("blocked",)]
 

@@ -5,8 +5,12 @@ from collections.abc import Callable
 import pytest
 from psycopg import Connection, errors
 
+from flywheel_db.errors import from_psycopg
 
-def _create(session: Connection, name: str = "short", body: str = "length(output) < 5", **options: object) -> int:
+
+def _create(
+    session: Connection, name: str = "short", body: str = "length(output) < 5", **options: object
+) -> int:
     extra = "".join(f", {key} => %({key})s" for key in options)
     row = session.execute(
         f"select flywheel.create_validator(%(name)s, 'sql', %(body)s{extra})",  # type: ignore[arg-type]
@@ -24,7 +28,9 @@ def _put(session: Connection, *outputs: str | None) -> None:
 def test_create_returns_the_id_verdicts_carry(db: Connection) -> None:
     validator_id = _create(db)
     _put(db, "x")
-    assert db.execute("select validator_id, version from flywheel.verdicts").fetchall() == [(validator_id, 1)]
+    assert db.execute("select validator_id, version from flywheel.verdicts").fetchall() == [
+        (validator_id, 1)
+    ]
 
 
 def test_a_name_is_used_once(db: Connection) -> None:
@@ -56,12 +62,20 @@ def test_an_unknown_name_is_named_with_those_there_are(db: Connection, call: str
 def test_altering_makes_a_version_and_keeps_the_old_verdicts(db: Connection) -> None:
     _create(db, description="Keep it short.", pipeline="default")
     _put(db, "four", "fiveee")
-    assert db.execute("select flywheel.alter_validator('short', body => 'length(output) < 50')").fetchone() == (2,)
+    assert db.execute(
+        "select flywheel.alter_validator('short', body => 'length(output) < 50')"
+    ).fetchone() == (2,)
     _put(db, "fiveee")
-    rows = db.execute("select version, passed, reason from flywheel.verdicts order by 1, 2").fetchall()
+    rows = db.execute(
+        "select version, passed, reason from flywheel.verdicts order by 1, 2"
+    ).fetchall()
     assert rows == [(1, False, "Keep it short."), (1, True, None), (2, True, None)]
-    db.execute("select flywheel.alter_validator('short', clear => array['description', 'pipeline'])")
-    row = db.execute("select version, description, pipeline, body, enabled from flywheel.validators").fetchone()
+    db.execute(
+        "select flywheel.alter_validator('short', clear => array['description', 'pipeline'])"
+    )
+    row = db.execute(
+        "select version, description, pipeline, body, enabled from flywheel.validators"
+    ).fetchone()
     assert row == (3, None, None, "length(output) < 50", True)
 
 
@@ -97,14 +111,18 @@ def test_a_dropped_name_goes_on_with_its_next_version(db: Connection) -> None:
     _put(db, "x")
     db.execute("select flywheel.drop_validator('short')")
     assert db.execute("select count(*) from flywheel.validators").fetchone() == (0,)
-    assert db.execute("select validator, version from flywheel.verdicts").fetchall() == [("short", 1)]
+    assert db.execute("select validator, version from flywheel.verdicts").fetchall() == [
+        ("short", 1)
+    ]
     assert _create(db) == first
     _put(db, "x")
     assert db.execute("select version from flywheel.verdicts order by 1").fetchall() == [(1,), (2,)]
     db.execute("select flywheel.drop_validator('short', delete_verdicts => true)")
     assert db.execute("select count(*) from flywheel._validators").fetchone() == (0,)
     assert db.execute("select count(*) from flywheel.verdicts").fetchone() == (0,)
-    left = db.execute(r"select proname from pg_proc where proname ~ '^_(check|try)_\d+$'").fetchall()
+    left = db.execute(
+        r"select proname from pg_proc where proname ~ '^_(check|try)_\d+$'"
+    ).fetchall()
     assert left == []
 
 
@@ -122,7 +140,9 @@ def test_filters(db: Connection) -> None:
         "select ('00000000-0000-0000-0000-00000000000' || t)::uuid, n, k "
         "from (values (1), (2)) t (t), (values ('search', 'tool'), ('write', 'writer'), (null, null)) s (n, k)"
     )
-    rows = db.execute("select validator, expected, decided from flywheel.coverage order by 1").fetchall()
+    rows = db.execute(
+        "select validator, expected, decided from flywheel.coverage order by 1"
+    ).fetchall()
     assert rows == [("search", 2, 2), ("support", 1, 1), ("support tools", 1, 1), ("tools", 2, 2)]
 
 
@@ -153,7 +173,9 @@ def test_a_queued_validator_enqueues(db: Connection) -> None:
     assert pending["spans"] == 7
     assert 20 < pending["short"] < 80
     db.execute("update flywheel.traces set output = 'y'")
-    assert db.execute("select distinct revision from flywheel.jobs where validator = 'short'").fetchall() == [(2,)]
+    assert db.execute(
+        "select distinct revision from flywheel.jobs where validator = 'short'"
+    ).fetchall() == [(2,)]
     db.execute("select flywheel.drop_validator('short')")
     assert db.execute("select distinct validator from flywheel.jobs").fetchall() == [("spans",)]
     db.execute("delete from flywheel.spans")
@@ -183,12 +205,22 @@ def test_test_validator_stores_nothing(db: Connection) -> None:
 
 
 def test_test_validator_looks_at_matching_rows_only(db: Connection) -> None:
-    _create(db, "tool", "output is not null", enabled=False, subject="span", kind="tool", pipeline="support")
+    _create(
+        db,
+        "tool",
+        "output is not null",
+        enabled=False,
+        subject="span",
+        kind="tool",
+        pipeline="support",
+    )
     db.execute(
         "with t as (insert into flywheel.traces (pipeline) values ('support'), ('other') returning trace_id) "
         "insert into flywheel.spans (trace_id, kind, input) select trace_id, k, k from t, unnest(array['tool', 'agent']) k"
     )
-    rows = db.execute("select status, input, span_id is null from flywheel.test_validator('tool')").fetchall()
+    rows = db.execute(
+        "select status, input, span_id is null from flywheel.test_validator('tool')"
+    ).fetchall()
     assert rows == [("failed", "tool", False)]
 
 
@@ -204,7 +236,9 @@ def test_explain_shows_the_compiled_statement(db: Connection) -> None:
 
 def test_backfill_commits_and_resumes(connect: Callable[..., Connection]) -> None:
     session = connect()
-    session.execute("insert into flywheel.traces (output) select repeat('x', i) from generate_series(1, 25) i")
+    session.execute(
+        "insert into flywheel.traces (output) select repeat('x', i) from generate_series(1, 25) i"
+    )
     _create(session)
     _put(session, "new")
     session.execute("call flywheel.backfill('short', batch_size => 10)")
@@ -228,19 +262,36 @@ def test_backfill_of_a_range_of_spans_and_of_queued(connect: Callable[..., Conne
     _create(session, "later", "true", subject="span", mode="queued")
     session.execute("call flywheel.backfill('tool', since => '2026-01-03', until => '2026-01-06')")
     session.execute("call flywheel.backfill('later', since => '2026-01-09', batch_size => 1)")
-    rows = session.execute("select validator, expected, decided, pending from flywheel.coverage order by 1")
+    rows = session.execute(
+        "select validator, expected, decided, pending from flywheel.coverage order by 1"
+    )
     assert rows.fetchall() == [("later", 2, 0, 2), ("tool", 3, 3, 0)]
 
 
-def test_backfill_says_that_it_commits(connect: Callable[..., Connection]) -> None:
+def test_backfill_inside_a_transaction_does_nothing_and_says_why(
+    connect: Callable[..., Connection],
+) -> None:
     session = connect(autocommit=False)
+    _put(session, "x")
     _create(session)
     session.commit()
-    session.execute("select 1")
-    with pytest.raises(errors.DatabaseError, match="inside a transaction") as caught:
+    notices: list[str] = []
+    session.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+    with pytest.raises(errors.InvalidTransactionTermination) as caught:
         session.execute("call flywheel.backfill('short')")
-    assert caught.value.sqlstate == "LF102"
-    assert "autocommit" in (caught.value.diag.message_hint or "")
+    assert any("outside BEGIN" in notice for notice in notices)
+    assert "autocommit" in (from_psycopg(caught.value).hint or "")
+    session.rollback()
+    assert session.execute("select count(*) from flywheel.verdicts").fetchone() == (0,)
+
+
+def test_backfill_takes_parameters(connect: Callable[..., Connection]) -> None:
+    """The extended protocol starts transaction and statement at different times."""
+    session = connect()
+    _put(session, "x")
+    _create(session)
+    session.execute("call flywheel.backfill(%s, batch_size => %s)", ("short", 10))
+    assert session.execute("select decided from flywheel.coverage").fetchone() == (1,)
 
 
 def test_two_versions_side_by_side(connect: Callable[..., Connection]) -> None:
@@ -250,7 +301,9 @@ def test_two_versions_side_by_side(connect: Callable[..., Connection]) -> None:
     _put(session, "four", "fiveee")
     session.execute("select flywheel.alter_validator('short', body => 'length(output) < 3')")
     session.execute("call flywheel.backfill('short')")
-    rows = session.execute("select version, passed, failed from flywheel.pass_rates order by 1").fetchall()
+    rows = session.execute(
+        "select version, passed, failed from flywheel.pass_rates order by 1"
+    ).fetchall()
     assert rows == [(1, 1, 1), (2, 0, 2)]
 
 

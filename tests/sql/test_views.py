@@ -8,12 +8,15 @@ from psycopg import Connection
 from statsmodels.stats.proportion import proportion_confint
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(n=st.integers(1, 10**9), share=st.floats(0, 1))
 def test_wilson_interval_agrees_with_statsmodels(db: Connection, n: int, share: float) -> None:
     passed = round(n * share)
     row = db.execute(
-        "select centre - margin, centre + margin from flywheel._wilson_interval(%s, %s)", (passed, n)
+        "select centre - margin, centre + margin from flywheel._wilson_interval(%s, %s)",
+        (passed, n),
     ).fetchone()
     assert row is not None
     expected = proportion_confint(passed, n, alpha=0.05, method="wilson")
@@ -59,7 +62,9 @@ def test_failures_reads_like_a_report(db: Connection) -> None:
         "select flywheel.create_validator('short', 'sql', 'length(output) < 5', "
         "reason => $$length(output) || ' characters'$$)"
     )
-    db.execute("select flywheel.create_validator('cited', 'sql', $$output ~ '\\[\\d+\\]'$$, description => 'No source.')")
+    db.execute(
+        "select flywheel.create_validator('cited', 'sql', $$output ~ '\\[\\d+\\]'$$, description => 'No source.')"
+    )
     db.execute(
         "insert into flywheel.traces (pipeline, user_id, input, output) values ('support', 'ann', 'why?', 'because [1]'), "
         "('support', 'bob', 'how?', 'so')"
@@ -75,15 +80,21 @@ def test_failures_reads_like_a_report(db: Connection) -> None:
 
 def test_recent_failures_come_from_their_index(db: Connection) -> None:
     db.execute("select flywheel.create_validator('rare', 'sql', $$output <> '7'$$)")
-    db.execute("insert into flywheel.traces (output) select i::text from generate_series(1, 5000) i")
+    db.execute(
+        "insert into flywheel.traces (output) select i::text from generate_series(1, 5000) i"
+    )
     db.execute("analyze flywheel._verdicts")
-    plan = db.execute("explain select * from flywheel.failures order by created_at desc limit 20").fetchall()
+    plan = db.execute(
+        "explain select * from flywheel.failures order by created_at desc limit 20"
+    ).fetchall()
     assert "_verdicts_failed_idx" in str(plan)
 
 
 @pytest.mark.parametrize("mode", ["inline", "queued"])
 def test_coverage_always_adds_up(db: Connection, mode: str) -> None:
-    db.execute("select flywheel.create_validator('a', 'sql', 'output::int > 5', mode => %s)", (mode,))
+    db.execute(
+        "select flywheel.create_validator('a', 'sql', 'output::int > 5', mode => %s)", (mode,)
+    )
     db.execute("insert into flywheel.traces (output) values ('1'), ('9'), ('x'), (null)")
     row = db.execute(
         "select expected, decided, errored, skipped, pending, dead, missing, "

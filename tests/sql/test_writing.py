@@ -140,7 +140,9 @@ def test_spans(checked: Connection) -> None:
 
 
 def test_span_upsert_and_copy(checked: Connection) -> None:
-    with checked.cursor().copy("copy flywheel.spans (trace_id, span_id, output) from stdin") as copy:
+    with checked.cursor().copy(
+        "copy flywheel.spans (trace_id, span_id, output) from stdin"
+    ) as copy:
         copy.write_row((NIL + "1", NIL + "2", "short"))
     checked.execute(
         "insert into flywheel.spans (trace_id, span_id, output) values (%s, %s, 'much too long') "
@@ -159,7 +161,9 @@ def test_a_trace_that_comes_after_its_spans(checked: Connection) -> None:
     checked.execute("set local role app_writer")
     checked.execute("insert into flywheel.spans (trace_id, output) values (%s, 'x')", (NIL + "1",))
     assert _verdicts(checked) == [("tool", True)]
-    checked.execute("insert into flywheel.traces (trace_id, pipeline) values (%s, 'support')", (NIL + "1",))
+    checked.execute(
+        "insert into flywheel.traces (trace_id, pipeline) values (%s, 'support')", (NIL + "1",)
+    )
     assert ("support only", True) in _verdicts(checked)
     pipelines = checked.execute(
         "select distinct pipeline from flywheel.pass_rates where validator in ('tool', 'support only')"
@@ -190,14 +194,20 @@ def test_rollback_and_savepoints(checked: Connection) -> None:
     checked.execute("insert into flywheel.traces (output) values ('gone')")
     checked.execute("update flywheel.traces set output = 'changed too much'")
     checked.execute("rollback to s")
-    rows = checked.execute("select revision, passed from flywheel.verdicts where validator = 'short'")
+    rows = checked.execute(
+        "select revision, passed from flywheel.verdicts where validator = 'short'"
+    )
     assert rows.fetchall() == [(1, True)]
 
 
 def test_deleting_removes_what_hangs_on_a_trace(checked: Connection) -> None:
     for number in (1, 2):
-        checked.execute("insert into flywheel.traces (trace_id, output) values (%s, 'x')", (NIL + str(number),))
-        checked.execute("insert into flywheel.spans (trace_id, output) values (%s, 'x')", (NIL + str(number),))
+        checked.execute(
+            "insert into flywheel.traces (trace_id, output) values (%s, 'x')", (NIL + str(number),)
+        )
+        checked.execute(
+            "insert into flywheel.spans (trace_id, output) values (%s, 'x')", (NIL + str(number),)
+        )
     checked.execute("reset role")
     checked.execute("delete from flywheel.traces where trace_id = %s", (NIL + "1",))
     left = checked.execute("select distinct trace_id::text from flywheel._verdicts").fetchall()
@@ -207,6 +217,18 @@ def test_deleting_removes_what_hangs_on_a_trace(checked: Connection) -> None:
     assert _verdicts(checked) == [("asked", False), ("short", True)]
     checked.execute("truncate flywheel.traces")
     assert checked.execute("select count(*) from flywheel._verdicts").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    "tables", ["flywheel.traces, flywheel.spans", "flywheel.spans, flywheel.traces"]
+)
+def test_both_tables_in_one_truncate(checked: Connection, tables: str) -> None:
+    checked.execute("insert into flywheel.traces (trace_id, output) values (%s, 'x')", (NIL + "1",))
+    checked.execute("insert into flywheel.spans (trace_id, output) values (%s, 'x')", (NIL + "1",))
+    checked.execute("reset role")
+    checked.execute(f"truncate {tables}")  # type: ignore[arg-type]
+    assert _verdicts(checked) == []
+    assert checked.execute("select count(*) from flywheel.spans").fetchone() == (0,)
 
 
 def test_truncating_spans_keeps_the_traces_verdicts(checked: Connection) -> None:
@@ -236,7 +258,10 @@ def test_what_the_database_sets_is_refused_to_a_writer(checked: Connection) -> N
             "ended_not_before_started",
         ),
         (f"insert into flywheel.spans (trace_id, kind) values ('{NIL}1', 'llm')", "kind_is_known"),
-        (f"insert into flywheel.spans (trace_id, span_id) values ('{NIL}1', '{NIL}0')", "span_id_is_not_nil"),
+        (
+            f"insert into flywheel.spans (trace_id, span_id) values ('{NIL}1', '{NIL}0')",
+            "span_id_is_not_nil",
+        ),
     ],
 )
 def test_constraints_read_as_sentences(db: Connection, statement: str, constraint: str) -> None:
@@ -248,7 +273,9 @@ def test_constraints_read_as_sentences(db: Connection, statement: str, constrain
 def test_ten_megabyte_texts(checked: Connection) -> None:
     big = "word " * 2_000_000
     checked.execute("reset role")
-    checked.execute("select flywheel.create_validator('pattern', 'sql', $$output !~ '\\mdelve\\M'$$)")
+    checked.execute(
+        "select flywheel.create_validator('pattern', 'sql', $$output !~ '\\mdelve\\M'$$)"
+    )
     checked.execute("insert into flywheel.traces (input, output) values (%s, %s)", (big, big))
     assert _verdicts(checked) == [("asked", True), ("pattern", True), ("short", False)]
     checked.execute("update flywheel.traces set output = output || 'delve'")
@@ -301,18 +328,26 @@ def test_rows_that_go_around_the_triggers_are_found(connect: Callable[..., Conne
     session.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 10')")
     session.execute("select flywheel.create_validator('later', 'sql', 'true', mode => 'queued')")
     session.execute("set session_replication_role = replica")
-    session.execute("insert into flywheel.traces (output) values ('unseen'), ('also unseen, and long')")
+    session.execute(
+        "insert into flywheel.traces (output) values ('unseen'), ('also unseen, and long')"
+    )
     session.execute("set session_replication_role = origin")
-    before = session.execute("select validator, expected, missing from flywheel.coverage order by 1")
+    before = session.execute(
+        "select validator, expected, missing from flywheel.coverage order by 1"
+    )
     assert before.fetchall() == [("later", 2, 2), ("short", 2, 2)]
     filled = session.execute("select validator, filled from flywheel.sweep() order by 1").fetchall()
     assert filled == [("later", 2), ("short", 2)]
-    after = session.execute("select validator, decided, pending, missing from flywheel.coverage order by 1")
+    after = session.execute(
+        "select validator, decided, pending, missing from flywheel.coverage order by 1"
+    )
     assert after.fetchall() == [("later", 0, 2, 0), ("short", 2, 0, 0)]
     assert session.execute("select * from flywheel.sweep()").fetchall() == []
 
     session.execute("set session_replication_role = replica")
-    session.execute("update flywheel.traces set output = 'x', revision = revision + 1 where output = 'unseen'")
+    session.execute(
+        "update flywheel.traces set output = 'x', revision = revision + 1 where output = 'unseen'"
+    )
     session.execute("delete from flywheel.traces where output <> 'x'")
     session.execute("set session_replication_role = origin")
     session.execute("select * from flywheel.sweep()")

@@ -1,0 +1,1 @@
+"""One JSON line to one line of COPY text."""

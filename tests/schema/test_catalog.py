@@ -1,0 +1,308 @@
+"""Lints over the installed catalog: what a reviewer would check by hand, for every object."""
+
+import re
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from flywheel_db.bundle import Bundle
+
+# Run inside every INSERT, or must COMMIT: no SET clause, so every name in them is qualified.
+NO_SET_CLAUSE = {
+    "_add_dimension": False,
+    "_enforce": True,
+    "_gate": True,
+    "_tg_spans__validate_inserted": True,
+    "_tg_spans__validate_updated": True,
+    "_tg_targets__keep_key": True,
+    "_tg_targets__revise": True,
+    "_tg_traces__validate_inserted": True,
+    "_tg_traces__validate_updated": True,
+    "backfill": True,
+}
+
+
+@pytest.fixture
+def everything(db: Connection) -> Connection:
+    """A database with each kind of compiled object in it."""
+    for subject in ("trace", "span"):
+        for name, options in {
+            "total": "",
+            "partial": ", score => 'length(output)', reason => 'output'",
+            "rejecting": ", on_fail => 'reject', sample_rate => 0.5",
+            "queued": ", mode => 'queued', sample_rate => 0.5",
+        }.items():
+            db.execute(
+                "select flywheel.create_validator(%s, 'sql', 'length(output) < 5', subject => %s, "  # type: ignore[arg-type]
+                f"pipeline => 'support'{options})",
+                (f"{subject} {name}", subject),
+            )
+    return db
+
+
+def test_every_object_has_a_comment(db: Connection) -> None:
+    bare = db.execute(
+        """
+        select c.relname from pg_class c
+        where c.relnamespace = 'flywheel'::regnamespace and c.relkind in ('r', 'v', 'm', 'p')
+          and c.relname <> '_alembic_version'
+          and obj_description(c.oid, 'pg_class') is null
+        union all
+        select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
+        where c.relnamespace = 'flywheel'::regnamespace and a.attnum > 0 and not a.attisdropped
+          and (c.relkind in ('r', 'p') or c.relkind = 'v' and c.relname !~ '^_')
+          and c.relname <> '_alembic_version'
+          and col_description(c.oid, a.attnum) is null
+        union all
+        select p.oid::regprocedure::text from pg_proc p
+        where p.pronamespace = 'flywheel'::regnamespace and obj_description(p.oid, 'pg_proc') is null
+          and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')
+        union all
+        select t.tgname from pg_trigger t join pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = 'flywheel'::regnamespace and not t.tgisinternal
+          and obj_description(t.oid, 'pg_trigger') is null
+        union all
+        select t.typname from pg_type t
+        where t.typnamespace = 'flywheel'::regnamespace and t.typtype = 'c' and t.typrelid in
+          (select oid from pg_class where relkind = 'c') and obj_description(t.typrelid, 'pg_class') is null
+          and obj_description(t.oid, 'pg_type') is null
+        """
+    ).fetchall()
+    assert bare == []
+
+
+def test_every_function_pins_its_search_path_or_needs_none(everything: Connection) -> None:
+    unpinned = everything.execute(
+        """
+        select p.proname from pg_proc p join pg_language l on l.oid = p.prolang
+        where p.pronamespace = 'flywheel'::regnamespace
+          and p.prosqlbody is null  -- names in BEGIN ATOMIC are bound when it is made
+          and p.proname !~ '^_try_\\d+$'
+          and l.lanname in ('sql', 'plpgsql')
+          and not exists (
+            select from unnest(p.proconfig) s where s in ('search_path=pg_catalog, pg_temp')
+          )
+        """
+    ).fetchall()
+    assert {name for (name,) in unpinned} == {name for name, bare in NO_SET_CLAUSE.items() if bare}
+
+
+def test_functions_without_a_set_clause_qualify_every_name(everything: Connection) -> None:
+    """Operators too: = and its kin resolve through the search_path like functions do."""
+    bodies = everything.execute(
+        "select p.proname, p.prosrc from pg_proc p where p.pronamespace = 'flywheel'::regnamespace "
+        "and (p.proname = any(%s) or p.proname ~ '^_try_\\d+$')",
+        ([name for name, bare in NO_SET_CLAUSE.items() if bare],),
+    ).fetchall()
+    assert len(bodies) > len(NO_SET_CLAUSE)
+    syntax = {
+        "select",
+        "and",
+        "or",
+        "in",
+        "on",
+        "from",
+        "where",
+        "values",
+        "using",
+        "array",
+        "row",
+        "any",
+        "when",
+        "if",
+        "filter",
+        "coalesce",
+        "exists",
+        "as",
+        "case",
+        "then",
+        "traces",
+        "_verdicts",
+        "_jobs",
+        "k",
+        "into",
+        "set",
+        "lateral",
+    }
+    for name, body in bodies:
+        # The statements a large call executes are string literals of the same text.
+        code = re.sub(r"--[^\n]*", "", body).replace("''", "'")
+        code = re.sub(r"execute '", "execute ", code)
+        code = re.sub(r"'(?:[^']|'')*'", "''", code)
+        code = re.sub(r"operator\(pg_catalog\.[^)]*\)", " ", code)
+        code = code.replace(":=", " ").replace("=>", " ").replace("#variable_conflict", "")
+        operators = re.findall(r"[^\w\s().,;:'\"\[\]{}$]+", code)
+        assert set(operators) - {"*", "=", "%"} == set(), (name, operators)
+        # "=" is left only in SET lists and USING options of RAISE.
+        for line in code.splitlines():
+            if "=" in line:
+                assert re.match(
+                    r"\s*(set |using |detail|hint|schema|table|constraint|errcode)", line
+                ), (name, line)
+        calls = {call.lower() for call in re.findall(r"(?<![\w.])(\w+)\s*\(", code)}
+        assert calls - syntax == set(), name
+
+
+def test_security_definer_functions_are_the_known_ones(everything: Connection) -> None:
+    rows = everything.execute(
+        "select p.proname, p.proowner::regrole::text = 'flywheel_validator' from pg_proc p "
+        "where p.pronamespace = 'flywheel'::regnamespace and p.prosecdef"
+    ).fetchall()
+    as_validator = {name for name, validator in rows if validator}
+    as_owner = {name for name, validator in rows if not validator}
+    assert as_validator == {
+        "_tg_traces__validate_inserted", "_tg_traces__validate_updated", "_tg_spans__validate_inserted",
+        "_tg_spans__validate_updated", "_gate", "_open_expression", "_validate_targets", "_enqueue_targets",
+        "_try_version",
+    }  # fmt: skip
+    assert as_owner == {
+        "_add_dimension", "_tg_traces__revalidate_spans", "_tg_traces__delete_dependents",
+        "_tg_spans__delete_dependents", "_tg_traces__truncate_dependents", "_tg_spans__truncate_dependents",
+        "create_validator", "alter_validator", "enable_validator", "disable_validator", "drop_validator",
+        "test_validator", "explain_validators", "check_input", "sweep", "_backfill_batch", "import_progress",
+        "record_import",
+    }  # fmt: skip
+
+
+def test_volatility_is_what_the_body_does(everything: Connection) -> None:
+    """What writes is volatile; what is called volatile for no reason would block inlining."""
+    rows = everything.execute(
+        "select p.proname, p.provolatile, p.prosrc from pg_proc p join pg_language l on l.oid = p.prolang "
+        "where p.pronamespace = 'flywheel'::regnamespace and l.lanname = 'plpgsql' and p.prokind = 'f' "
+        "and p.prorettype <> 'trigger'::regtype"
+    ).fetchall()
+    writes = re.compile(
+        r"^\s*(insert|update|delete|truncate|create)\b|\bexecute (format|flywheel|'drop|'create)|_begin_change|_decide_targets",
+        re.MULTILINE,
+    )
+    # Reads only, but opens a cursor over, or executes, what it was given.
+    dynamic = {
+        "_open_expression",
+        "_try_version",
+        "test_validator",
+        "_gate",
+        "check_input",
+        "_create_expression",
+    }
+    for name, volatility, source in rows:
+        body = re.sub(r"--[^\n]*|\$(\w+)\$.*?\$\1\$", "", source, flags=re.DOTALL)
+        if (
+            name in dynamic
+            or name.startswith("_drop")
+            or name in ("sweep", "_add_version", "_begin_change")
+        ) or writes.search(body):
+            assert volatility == "v", name
+        elif volatility == "v":
+            assert "perform flywheel." in body, name
+
+
+def test_plpgsql_check_has_nothing_to_say(everything: Connection) -> None:
+    available = everything.execute(
+        "select from pg_available_extensions where name = 'plpgsql_check'"
+    ).fetchone()
+    assert available is not None, "plpgsql_check is missing: run scripts/bootstrap.sh test"
+    everything.execute("create extension plpgsql_check schema public")
+    problems = everything.execute(
+        """
+        select p.oid::regprocedure::text, c.lineno, c.level, c.message
+        from pg_proc p join pg_language l on l.oid = p.prolang,
+          lateral public.plpgsql_check_function_tb(p.oid, extra_warnings => false) c
+        where p.pronamespace = 'flywheel'::regnamespace and l.lanname = 'plpgsql'
+          and p.prorettype <> 'trigger'::regtype
+        union all
+        select t.tgname || ' ' || p.oid::regprocedure::text, c.lineno, c.level, c.message
+        from pg_trigger t join pg_proc p on p.oid = t.tgfoid,
+          lateral public.plpgsql_check_function_tb(p.oid, t.tgrelid, newtable => t.tgnewtable, oldtable => t.tgoldtable, extra_warnings => false) c
+        where p.pronamespace = 'flywheel'::regnamespace and not t.tgisinternal
+        """
+    ).fetchall()
+    assert problems == []
+
+
+def test_sql_functions_parse_with_their_bodies_checked(dsn: str) -> None:
+    """Loading turns body checks off for the sake of order; with everything there they must hold."""
+    bundle = Bundle.shipped()
+    with psycopg.connect(dsn) as session:
+        session.execute("set check_function_bodies = on; set search_path = pg_catalog, pg_temp")
+        for file in bundle.files:
+            session.execute(file.text.encode())
+        session.rollback()
+
+
+def test_constraints_and_indexes_follow_the_naming(db: Connection) -> None:
+    names = db.execute(
+        "select c.conname, c.contype::text, t.relname from pg_constraint c join pg_class t on t.oid = c.conrelid "
+        "where t.relnamespace = 'flywheel'::regnamespace and t.relname <> '_alembic_version' "
+        "and c.contype in ('p', 'u', 'f', 'c')"
+    ).fetchall()
+    suffix = {"p": "_pkey", "u": "_key", "f": "_fkey"}
+    for name, kind, table in names:
+        if kind == "c":
+            assert "_" in name, name
+            assert not name.endswith("_check"), name
+        else:
+            assert name.startswith(table), name
+            assert name.endswith(suffix[kind]), name
+    hot = db.execute(
+        "select count(*) from pg_constraint where contype = 'f' and conrelid in "
+        "('flywheel.traces'::regclass, 'flywheel.spans'::regclass, 'flywheel._verdicts'::regclass, 'flywheel._jobs'::regclass)"
+    ).fetchone()
+    assert hot == (0,)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (
+            "select * from flywheel._verdicts where trace_id = '00000000-0000-0000-0000-000000000001'",
+            "_verdicts_pkey",
+        ),
+        (
+            "select * from flywheel.traces order by received_at desc limit 5",
+            "traces_received_at_idx",
+        ),
+        (
+            "delete from flywheel._verdicts where trace_id = any (array(select trace_id from flywheel.traces limit 3))",
+            "_verdicts_pkey",
+        ),
+        (
+            "delete from flywheel._verdicts v using rows from (unnest(array[flywheel._no_span()]), "
+            "unnest(array[flywheel._no_span()])) k (t, s) where v.trace_id = k.t and v.span_id = k.s",
+            "_verdicts_pkey",
+        ),
+    ],
+)
+def test_hot_queries_use_their_index(db: Connection, query: str, index: str) -> None:
+    db.execute("select flywheel.create_validator('x', 'sql', 'true')")
+    db.execute("insert into flywheel.traces (output) select 'x' from generate_series(1, 5000)")
+    db.execute("analyze flywheel.traces, flywheel._verdicts")
+    plan = "\n".join(line for (line,) in db.execute(f"explain {query}").fetchall())  # type: ignore[arg-type]
+    assert index in plan, plan
+
+
+def test_no_plan_of_a_small_insert_is_compiled_just_in_time(
+    connect: Callable[..., Connection],
+) -> None:
+    """A huge first statement must not leave a plan behind that costs every later row dearly."""
+    session = connect()
+    session.execute("select flywheel.create_validator('x', 'sql', 'length(output) < 5')")
+    session.execute("load 'auto_explain'")
+    session.execute(
+        "set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on"
+    )
+    session.execute(
+        "set auto_explain.log_level = 'notice'; set client_min_messages = 'notice'; set jit_above_cost = 5000"
+    )
+    session.execute(
+        "set jit = on; set auto_explain.log_analyze = on; set auto_explain.log_timing = off"
+    )
+    session.execute(
+        "insert into flywheel.traces (output) select 'x' from generate_series(1, 20000)"
+    )
+    plans: list[str] = []
+    session.add_notice_handler(lambda notice: plans.append(notice.message_primary or ""))
+    session.execute("insert into flywheel.traces (output) values ('x')")
+    assert any("_verdicts" in plan for plan in plans)
+    assert not any("JIT:" in plan for plan in plans)

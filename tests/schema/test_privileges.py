@@ -1,0 +1,159 @@
+"""Who may do what: every role against every object, compared with what each is for."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from psycopg import Connection, errors, sql
+
+PUBLIC_VIEWS = {"verdicts", "failures", "coverage", "pass_rates", "validators", "jobs"}
+TABLES = {"traces", "spans"}
+
+# Rights on the two tables; on views it is SELECT or nothing.
+TABLE_RIGHTS = {
+    "flywheel_admin": {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"},
+    "flywheel_writer": {"SELECT", "INSERT", "UPDATE"},
+    "flywheel_labeler": {"SELECT"},
+    "flywheel_reader": {"SELECT"},
+    "flywheel_validator": {"SELECT", "UPDATE"},
+    "nobody_at_all": set(),
+}
+READS_VIEWS = {"flywheel_admin", "flywheel_labeler", "flywheel_reader"}
+
+WRITER_FUNCTIONS = {"check_input", "input_ok", "import_progress", "record_import"}
+ADMIN_FUNCTIONS = {
+    "create_validator",
+    "alter_validator",
+    "enable_validator",
+    "disable_validator",
+    "drop_validator",
+    "test_validator",
+    "explain_validators",
+    "sweep",
+    "backfill",
+}
+EVERYONES_FUNCTIONS = {"now", "uuidv7"}
+# Private, and needed to evaluate a column default, a view or a batch of backfill().
+PRIVATE_FUNCTIONS = {
+    "flywheel_admin": {
+        "_generation",
+        "_no_span",
+        "_is_sampled",
+        "_wilson_interval",
+        "_backfill_batch",
+    },
+    "flywheel_writer": {"_generation"},
+    "flywheel_labeler": {"_generation", "_no_span", "_is_sampled", "_wilson_interval"},
+    "flywheel_reader": {"_generation", "_no_span", "_is_sampled", "_wilson_interval"},
+    "nobody_at_all": set(),
+}
+
+
+@pytest.fixture
+def populated(db: Connection) -> Connection:
+    """With validators of each kind, whose functions must not be anyone's."""
+    db.execute("create role nobody_at_all")
+    db.execute("select flywheel.create_validator('total', 'sql', 'length(output) < 5')")
+    db.execute("select flywheel.create_validator('partial', 'sql', 'output::int < 5')")
+    db.execute("insert into flywheel.traces (output) values ('1')")
+    return db
+
+
+@pytest.mark.parametrize("role", TABLE_RIGHTS)
+def test_tables_and_views(populated: Connection, role: str) -> None:
+    rows = populated.execute(
+        """
+        select c.relname, p.privilege
+        from pg_class c, unnest(array['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
+        where c.relnamespace = 'flywheel'::regnamespace and c.relkind in ('r', 'v', 'p', 'm')
+          and case when p.privilege in ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+            then has_any_column_privilege(%(role)s, c.oid, p.privilege)
+            else has_table_privilege(%(role)s, c.oid, p.privilege) end
+        """,
+        {"role": role},
+    ).fetchall()
+    held = {(name, right) for name, right in rows}
+    expected = {(table, right) for table in TABLES for right in TABLE_RIGHTS[role]}
+    if role in READS_VIEWS:
+        expected |= {(view, "SELECT") for view in PUBLIC_VIEWS}
+    if role == "flywheel_validator":
+        expected |= {
+            (name, right)
+            for name in ("_verdicts", "_jobs")
+            for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+        }
+        expected |= {
+            (name, "SELECT") for name in ("_dimensions", "_validators", "_validator_versions")
+        }
+    assert held == expected
+
+
+@pytest.mark.parametrize("role", PRIVATE_FUNCTIONS)
+def test_functions(populated: Connection, role: str) -> None:
+    rows = populated.execute(
+        "select distinct p.proname from pg_proc p where p.pronamespace = 'flywheel'::regnamespace "
+        "and has_function_privilege(%s, p.oid, 'execute') "
+        "and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')",
+        (role,),
+    ).fetchall()
+    expected = set(PRIVATE_FUNCTIONS[role])
+    if role != "nobody_at_all":
+        expected |= EVERYONES_FUNCTIONS
+    if role in ("flywheel_writer", "flywheel_admin"):
+        expected |= WRITER_FUNCTIONS
+    if role == "flywheel_admin":
+        expected |= ADMIN_FUNCTIONS
+    assert {name for (name,) in rows} == expected
+
+
+def test_every_public_object_is_in_the_matrix(populated: Connection) -> None:
+    """A new object must be decided about here."""
+    relations = populated.execute(
+        "select relname from pg_class where relnamespace = 'flywheel'::regnamespace "
+        "and relkind in ('r', 'v', 'p', 'm') and relname !~ '^_'"
+    ).fetchall()
+    assert {name for (name,) in relations} == TABLES | PUBLIC_VIEWS
+    functions = populated.execute(
+        "select distinct p.proname from pg_proc p where p.pronamespace = 'flywheel'::regnamespace "
+        "and p.proname !~ '^_' and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')"
+    ).fetchall()
+    assert {name for (name,) in functions} == (
+        WRITER_FUNCTIONS | ADMIN_FUNCTIONS | EVERYONES_FUNCTIONS
+    )
+
+
+@pytest.fixture
+def as_role(populated: Connection) -> Iterator[Callable[[str], None]]:
+    def become(role: str) -> None:
+        populated.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+
+    yield become
+    populated.execute("reset role")
+
+
+@pytest.mark.parametrize("role", ["flywheel_reader", "flywheel_labeler", "flywheel_admin"])
+@pytest.mark.parametrize("view", sorted(PUBLIC_VIEWS | TABLES))
+def test_readers_can_really_read(
+    populated: Connection, as_role: Callable[[str], None], role: str, view: str
+) -> None:
+    as_role(role)
+    populated.execute(sql.SQL("select * from flywheel.{}").format(sql.Identifier(view)))
+
+
+@pytest.mark.parametrize("view", sorted(PUBLIC_VIEWS))
+def test_a_writer_cannot_read_what_was_found(
+    populated: Connection, as_role: Callable[[str], None], view: str
+) -> None:
+    as_role("flywheel_writer")
+    with pytest.raises(errors.InsufficientPrivilege), populated.transaction():
+        populated.execute(sql.SQL("select * from flywheel.{}").format(sql.Identifier(view)))
+
+
+def test_schema_usage_only(populated: Connection) -> None:
+    rows = populated.execute(
+        "select r.rolname, has_schema_privilege(r.rolname, 'flywheel', 'usage'), "
+        "has_schema_privilege(r.rolname, 'flywheel', 'create') "
+        "from pg_roles r where r.rolname ~ '^flywheel_' or r.rolname = 'nobody_at_all'"
+    ).fetchall()
+    assert {usage for name, usage, _ in rows if name != "nobody_at_all"} == {True}
+    assert {create for _, _, create in rows} == {False}
+    assert ("nobody_at_all", False, False) in rows
