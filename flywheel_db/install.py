@@ -2,9 +2,9 @@
 
 One transaction under one advisory lock. In it, in this order: the schema and pgvector, the roles
 and functions that column defaults need, the Alembic revisions, the replaceable files with the
-triggers last, the compiled validators. Locks on tables are waited for two seconds at a time, so that a migration
-never makes the application's writers queue behind it for long. Steps that cannot run in a
-transaction (``create index concurrently``) follow, each recorded when it is done.
+triggers last, the compiled validators. Locks on tables are waited for two seconds at a time, so
+that a migration never makes the application's writers queue behind it for long. Steps that cannot
+run in a transaction (``create index concurrently``) follow, each recorded when it is done.
 """
 
 import io
