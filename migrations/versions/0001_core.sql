@@ -219,8 +219,10 @@ comment on column flywheel._validator_versions.active_generations is 'The genera
 comment on column flywheel._validator_versions.created_at is 'When the version was made.';
 comment on column flywheel._validator_versions.created_by is 'The role that made it.';
 
--- The key is a hash of the values and not a sequence: no lookup on the way in, nothing to
--- coordinate between servers, and a REPEATABLE READ writer needs not see another's row.
+-- The key is a hash of the values and not a sequence: no lookup on the way in, and nothing to
+-- coordinate between servers. It is not unique on purpose. Whoever cannot see the row writes it, so
+-- no writer ever waits for another's open transaction, and two cannot deadlock over the first rows
+-- of a day. Copies are equal; readers use the view _dimension_values, and sweep() removes them.
 create table flywheel._dimensions (
   dimension_id bigint not null,
   pipeline text,
@@ -228,11 +230,12 @@ create table flywheel._dimensions (
   environment text,
   release text,
   node text,
-  day date not null,
-  constraint _dimensions_pkey primary key (dimension_id)
+  day date not null
 );
 
-comment on table flywheel._dimensions is 'Each combination of values that metrics group by, written once.';
+create index _dimensions_dimension_id_idx on flywheel._dimensions (dimension_id);
+
+comment on table flywheel._dimensions is 'Each combination of values that metrics group by, written when it first appears; a few equal copies at most.';
 comment on column flywheel._dimensions.dimension_id is 'Hash of the other columns.';
 comment on column flywheel._dimensions.pipeline is 'Pipeline of the trace; null for a span whose trace had not arrived.';
 comment on column flywheel._dimensions.variant is 'Variant of the trace.';

@@ -13,6 +13,7 @@ declare
   v_missing record;
 begin
   perform flywheel._remove_orphans();
+  perform flywheel._merge_dimensions();
   for v_missing in
     select m.version_id, array_agg(m.trace_id) as trace_ids, array_agg(m.span_id) as span_ids
     from (
@@ -66,3 +67,16 @@ $$;
 
 comment on function flywheel._remove_orphans() is
   'Deletes verdicts and jobs whose target is gone or has a newer revision; returns how many.';
+
+create or replace function flywheel._merge_dimensions()
+returns void
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+  delete from flywheel._dimensions as d
+  using flywheel._dimensions as k
+  where k.dimension_id = d.dimension_id and k.ctid < d.ctid;
+$$;
+
+comment on function flywheel._merge_dimensions() is 'Leaves one copy of each combination of dimension values.';

@@ -229,6 +229,7 @@ begin
         select true
         from flywheel._dimensions as d
         where d.dimension_id operator(pg_catalog.=) n.dimension_id
+        limit 1
       ) or flywheel._add_dimension(
         n.dimension_id, n.pipeline, n.variant, n.environment, n.release, n.node, n.started_at
       )$dimension$ end

@@ -81,10 +81,8 @@ end;
 comment on function flywheel._dimension_id(text, text, text, text, text, timestamptz) is
   'Key of _dimensions: a 64-bit hash of what metrics group by, so that no row needs a lookup.';
 
--- Called only for a combination the caller cannot see yet: once per combination and day. Under
--- REPEATABLE READ the row may be there and invisible, which is a serialization failure and no
--- conflict; the row is all we need, so it is caught. Not otherwise: the block would cost the
--- transaction a subtransaction that writes.
+-- Called only for a combination the caller cannot see yet: once per combination and day. Another
+-- session may be writing the same one; both rows are right, and neither waits.
 create or replace function flywheel._add_dimension(
   dimension_id bigint,
   pipeline text, variant text, environment text, release text, node text, started_at timestamptz
@@ -95,26 +93,24 @@ volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_dimension constant flywheel._dimensions := row (
-    dimension_id, pipeline, variant, environment, release, node, (started_at at time zone 'UTC')::date
-  );
 begin
-  if current_setting('transaction_isolation') = 'read committed' then
-    insert into flywheel._dimensions select v_dimension.* on conflict do nothing;
-  else
-    begin
-      insert into flywheel._dimensions select v_dimension.* on conflict do nothing;
-    exception when serialization_failure then
-      null;
-    end;
+  -- Rows of the same statement do not see each other's.
+  if not exists (
+    select from flywheel._dimensions as d where d.dimension_id = _add_dimension.dimension_id
+  ) then
+    insert into flywheel._dimensions (dimension_id, pipeline, variant, environment, release, node, day)
+    values (
+      _add_dimension.dimension_id, _add_dimension.pipeline, _add_dimension.variant,
+      _add_dimension.environment, _add_dimension.release, _add_dimension.node,
+      (_add_dimension.started_at at time zone 'UTC')::date
+    );
   end if;
   return true;
 end
 $$;
 
 comment on function flywheel._add_dimension(bigint, text, text, text, text, text, timestamptz) is
-  'Writes a combination of dimension values unless it is there. Always true, so that it can stand in a WHERE.';
+  'Writes a combination of dimension values unless it can be seen. Always true, so that it can stand in a WHERE.';
 
 -- Equal rates see the same traces, and a smaller rate sees a part of what a larger one sees.
 create or replace function flywheel._is_sampled(trace_id uuid, sample_rate double precision)

@@ -1,4 +1,10 @@
--- Private views that coverage, sweep and doctor share.
+-- Private views that other views, sweep and doctor share.
+
+create or replace view flywheel._dimension_values as
+select distinct d.dimension_id, d.pipeline, d.variant, d.environment, d.release, d.node, d.day
+from flywheel._dimensions as d;
+
+comment on view flywheel._dimension_values is 'The combinations of _dimensions, each once.';
 
 create or replace view flywheel._targets as
 select t.trace_id, flywheel._no_span() as span_id, 'trace' as subject, t.revision, t.generation,

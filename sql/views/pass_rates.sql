@@ -29,7 +29,7 @@ select
 from counts as c
 join flywheel._validator_versions as r on r.version_id = c.version_id
 join flywheel._validators as d on d.validator_id = r.validator_id
-join flywheel._dimensions as k on k.dimension_id = c.dimension_id
+join flywheel._dimension_values as k on k.dimension_id = c.dimension_id
 cross join lateral flywheel._wilson_interval(c.passed, c.passed + c.failed) as w;
 
 comment on view flywheel.pass_rates is

@@ -156,3 +156,28 @@ def test_a_rolled_back_change_changes_nothing(connect: Callable[..., Connection]
     session.execute("insert into flywheel.traces (output) values ('x y z')")
     session.commit()
     assert _coverage(session) == {"kept": (1, 1, 0)}
+
+
+def test_writers_of_a_new_day_neither_wait_nor_deadlock(
+    connect: Callable[..., Connection],
+) -> None:
+    """The first rows of a combination, in open transactions and in opposite order."""
+    admin = connect()
+    admin.execute(CHECK, ("check",))
+    first, second = connect(autocommit=False), connect(autocommit=False)
+    second.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    insert = "insert into flywheel.traces (pipeline, output) values (%s, 'x y z')"
+    for session in (first, second):
+        session.execute("set lock_timeout = '2s'")
+    first.execute(insert, ("a",))
+    second.execute(insert, ("b",))
+    first.execute(insert, ("b",))
+    second.execute(insert, ("a",))
+    first.commit()
+    second.commit()
+    rates = "select pipeline, n from flywheel.pass_rates order by 1"
+    assert admin.execute(rates).fetchall() == [("a", 2), ("b", 2)]
+    assert admin.execute("select count(*) from flywheel._dimensions").fetchone() == (4,)
+    admin.execute("select * from flywheel.sweep()")
+    assert admin.execute("select count(*) from flywheel._dimensions").fetchone() == (2,)
+    assert admin.execute(rates).fetchall() == [("a", 2), ("b", 2)]
