@@ -24,6 +24,8 @@
 #                        build where the installed one or the package is older
 #   PGVECTOR_SOURCE      directory with pgvector's source to build from, where the
 #                        machine's mirror carries no later suite
+#   WITH_PLPGSQL_CHECK   set to anything: plpgsql_check too, which the project's own
+#                        tests run over every function
 #   FLYWHEEL_OS_RELEASE  the os-release file to believe (for tests)
 set -euo pipefail
 
@@ -85,6 +87,9 @@ missing_parts() {
     [[ "$major" == "$want" ]] || continue
     if [[ ! -e "$share/extension/plpython3u.control" || ! -e "$lib/plpython3.so" ]]; then
       echo "plpython3u for PostgreSQL $want"
+    fi
+    if [[ -n "${WITH_PLPGSQL_CHECK:-}" && ! -e "$lib/plpgsql_check.so" ]]; then
+      echo "plpgsql_check for PostgreSQL $want"
     fi
     version="$(vector_version "$share")"
     if [[ -z "$version" || ! -e "$lib/vector.so" ]]; then
@@ -274,7 +279,8 @@ fitting() {
 install_server() {
   local major="$1"
   if [[ -z "$(installed_version "postgresql-$major")" ]]; then hold_back_system_cluster; fi
-  install_packages "postgresql-$major" "$(fitting "postgresql-plpython3-$major" "$major")"
+  install_packages "postgresql-$major" "$(fitting "postgresql-plpython3-$major" "$major")" \
+    ${WITH_PLPGSQL_CHECK:+"postgresql-$major-plpgsql-check"}
   if [[ -e "$NO_CLUSTER" ]]; then as_root rm -f "$NO_CLUSTER"; fi
 }
 
@@ -523,7 +529,7 @@ main() {
   fi
   ((major >= PG_MINIMUM)) || die "the package sources offer PostgreSQL $major; $PG_MINIMUM or later is needed."
   install_server "$major"
-  if [[ -n "$(missing_parts "$major")" ]]; then
+  if [[ "$(missing_parts "$major")" == *pgvector* ]]; then
     install_vector "$major"
   fi
 
