@@ -3,7 +3,25 @@
 
 revoke all on schema flywheel from public;
 revoke all on all tables in schema flywheel from public;
-revoke all on all routines in schema flywheel from public;
+
+-- pgvector may live in the schema too, and its functions stay everyone's.
+do $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace
+      and not exists (
+        select from pg_catalog.pg_depend as d
+        where d.classid = 'pg_catalog.pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+      )
+  loop
+    execute pg_catalog.format('revoke all on routine %s from public', v_function);
+  end loop;
+end
+$$;
 
 grant usage on schema flywheel
   to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_validator;
@@ -88,7 +106,7 @@ grant execute on function
   flywheel._cast_to(text),
   flywheel._subject_rows(text, text, text),
   flywheel._verdict_query(integer[], text, text),
-  flywheel._validator_element(flywheel._validator_versions, text, boolean, boolean),
+  flywheel._validator_element(flywheel._validator_versions, text, boolean, text),
   flywheel._version_filters(flywheel._validator_versions, text),
   flywheel._call_arguments(text[], text, jsonb),
   flywheel._insert_verdicts(text, text),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from flywheel_db.cli.options import dsn_option
 from flywheel_db.cli.output import console, warn
 
 
 @click.command()
-@dsn_option
+@click.option("--dsn", metavar="DSN", help="Another database; FLYWHEEL_DSN is not looked at.")
 def demo(dsn: str | None) -> None:
     """Load sample traces, and show what the validators found and what to try next.
 

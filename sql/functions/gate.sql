@@ -17,12 +17,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_trace_id constant uuid := flywheel.uuidv7();
+  v_pipeline constant text := coalesce(nullif(check_input.pipeline, ''), 'default');
+  v_attributes constant jsonb := coalesce(check_input.attributes, '{}');
   v_results flywheel._outcome[];
   v_version_ids integer[];
 begin
   select array_agg(row (g.code, g.score, g.reason, g.error)::flywheel._outcome), array_agg(g.version_id)
   into v_results, v_version_ids
-  from flywheel._gate(v_trace_id, check_input.pipeline, check_input.user_id, check_input.input, check_input.attributes) as g;
+  from flywheel._gate(v_trace_id, v_pipeline, check_input.user_id, check_input.input, v_attributes) as g;
 
   if record and exists (
     select
@@ -32,7 +34,7 @@ begin
   ) then
     insert into flywheel.traces (trace_id, pipeline, user_id, input, attributes, status)
     values (
-      v_trace_id, check_input.pipeline, check_input.user_id, check_input.input, check_input.attributes, 'blocked'
+      v_trace_id, v_pipeline, check_input.user_id, check_input.input, v_attributes, 'blocked'
     );
   end if;
 

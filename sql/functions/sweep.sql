@@ -12,6 +12,10 @@ as $$
 declare
   v_missing record;
 begin
+  if max_targets < 0 then
+    raise exception 'max_targets is %', max_targets
+      using errcode = 'LF002', hint = 'Give the number of verdicts to fill at most, or null for all.';
+  end if;
   perform flywheel._remove_orphans();
   perform flywheel._merge_dimensions();
   for v_missing in

@@ -12,6 +12,10 @@ begin
     raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
       using errcode = 'LF001', hint = 'This release runs validators in the language ''sql''.';
   end if;
+  if btrim(coalesce(version.body, '')) = '' then
+    raise exception 'the body is empty'
+      using errcode = 'LF001', hint = 'Give an SQL expression over the row, for example: length(output) < 2000';
+  end if;
   if version.subject is null or version.subject not in ('trace', 'span') then
     raise exception 'the subject % is not available', coalesce(quote_literal(version.subject), 'null')
       using errcode = 'LF001', hint = 'This release validates a ''trace'' or a ''span''.';

@@ -229,7 +229,7 @@ as $$
         flywheel.now() as started_at, 1 as revision,
         flywheel._dimension_id($2, null, null, null, null, flywheel.now()) as dimension_id
       offset 0$rows$,
-      purpose => 'try'
+      purpose => 'gate'
     )
   ) end;
 $$;

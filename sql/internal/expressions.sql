@@ -125,6 +125,50 @@ $$;
 comment on function flywheel._check_tree(text) is
   'Refuses an expression that calls a volatile function, dumps data as XML or can be redirected by the caller''s search_path.';
 
+-- Patterns stand in the expression or in its params. regexp_replace() is left out: its third argument
+-- names what was captured in the same way.
+create or replace function flywheel._check_patterns(tree text, params jsonb)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_pattern text;
+begin
+  if not exists (
+    select from flywheel._tree_functions(tree) as f (oid)
+    join pg_proc as p on p.oid = f.oid
+    where p.proname in (
+      'textregexeq', 'textregexne', 'texticregexeq', 'texticregexne', 'textregexsubstr', 'regexp_like',
+      'regexp_match', 'regexp_matches', 'regexp_count', 'regexp_instr', 'regexp_substr',
+      'regexp_split_to_array', 'regexp_split_to_table'
+    )
+  ) then
+    return;
+  end if;
+  select t.pattern into v_pattern
+  from (
+    select flywheel._tree_text(m[1])
+    from regexp_matches(tree, '(\{CONST :consttype 25 [^{}]*:constisnull false [^{}]*\})', 'g') as m
+    union all
+    select p.value #>> '{}'
+    from jsonb_path_query(params, 'strict $.**') as p (value)
+    where jsonb_typeof(p.value) = 'string'
+  ) as t (pattern)
+  where t.pattern ~ '(^|[^\\])(\\\\)*\\[1-9]'
+  limit 1;
+  if v_pattern is not null then
+    raise exception 'the pattern % uses a backreference', v_pattern
+      using errcode = 'LF001',
+        hint = 'Backreferences can take exponential time inside an INSERT. Write the pattern without \1, \2, ...';
+  end if;
+end
+$$;
+
+comment on function flywheel._check_patterns(text, jsonb) is
+  'Refuses a regular expression with a backreference, in an expression or its params.';
+
 -- Makes flywheel.<function_name>(the columns the expression reads) and tells what it read.
 -- Refusals name the part (body, score, reason) and say what to do.
 create or replace function flywheel._create_expression(
@@ -165,6 +209,7 @@ begin
     execute 'drop function flywheel._expression';
 
     perform flywheel._check_tree(v_tree);
+    perform flywheel._check_patterns(v_tree, params);
 
     reads := array(
       select c.name
@@ -198,9 +243,9 @@ begin
       using errcode = 'LF001',
         detail = expression,
         hint = case
+          when v_state in ('42P01', '42883', '3F000', '42704') then 'Names outside pg_catalog need their schema, for example app.users, and functions arguments of the right types.'
           when coalesce(v_hint, '') <> '' then v_hint
           when v_state = '42501' then 'Validators run as the role flywheel_validator: grant select on the table (and usage on its schema) to flywheel_validator.'
-          when v_state in ('42P01', '42883', '3F000', '42704') then 'Names outside pg_catalog need their schema, for example app.users.'
           when v_state = '42703' then format('A %s has the columns %s.', subject, array_to_string(v_columns, ', '))
           when v_state in ('42601', '42P11') then 'Give one SQL expression over the row; two statements are not an expression.'
           when v_state in ('42804', '42P13') then format('The %s must be of type %s.', part, type)

@@ -16,7 +16,7 @@ begin
     return outcome;
   end if;
   if outcome.code operator(pg_catalog.=) 0 or outcome.code operator(pg_catalog.=) 3 then
-    select d.name, v.on_fail, v.on_error, v.description into strict v_validator
+    select d.name, v.on_fail, v.on_error, v.description, v.body into strict v_validator
     from flywheel._validator_versions as v
     join flywheel._validators as d on d.validator_id operator(pg_catalog.=) v.validator_id
     where v.version_id operator(pg_catalog.=) _enforce.version_id;
@@ -30,7 +30,7 @@ begin
           else pg_catalog.format('span %s of trace %s', span_id, trace_id)
         end
         using errcode = 'LF010',
-          detail = coalesce(outcome.reason, outcome.error, v_validator.description, 'The check failed.'),
+          detail = coalesce(outcome.reason, outcome.error, v_validator.description, pg_catalog.format('not: %s', v_validator.body)),
           hint = 'Nothing of the statement was stored. Correct the row, or set the validator to on_fail => ''record''.',
           schema = 'flywheel',
           table = case when span_id is null then 'traces' else 'spans' end,

@@ -8,7 +8,7 @@
 
 -- One validator of the set: what it evaluates per row. Null where it does not apply.
 create or replace function flywheel._validator_element(
-  version flywheel._validator_versions, alias text, as_outcome boolean, enforce boolean
+  version flywheel._validator_versions, alias text, as_outcome boolean, purpose text
 )
 returns text
 language plpgsql
@@ -33,13 +33,17 @@ begin
     v_element := format('flywheel._try_%s%s', v_id, v_call);
   end if;
 
-  if enforce and 'reject' in (version.on_fail, version.on_error) then
+  if purpose = 'insert' and 'reject' in (version.on_fail, version.on_error) then
     v_element := format(
       'flywheel._enforce(%s, %s, %I.trace_id, %s, %I.status)',
       v_element, v_id, alias, case version.subject when 'span' then format('%I.span_id', alias) else 'null' end, alias
     );
   end if;
 
+  -- A gate is asked about every input; its rows have no trace id to sample by.
+  if purpose = 'gate' then
+    version.sample_rate := 1;
+  end if;
   v_filters := flywheel._version_filters(version, alias);
   if v_filters <> '{}' then
     v_element := format('case when %s then %s end', array_to_string(v_filters, ' and '), v_element);
@@ -48,7 +52,7 @@ begin
 end
 $$;
 
-comment on function flywheel._validator_element(flywheel._validator_versions, text, boolean, boolean) is
+comment on function flywheel._validator_element(flywheel._validator_versions, text, boolean, text) is
   'The expression a compiled statement evaluates for one validator and one row.';
 
 create or replace function flywheel._version_filters(version flywheel._validator_versions, alias text)
@@ -125,7 +129,7 @@ comment on function flywheel._subject_rows(text, text, text) is
 -- holds bare codes unless a validator of the set can raise or explains itself.
 --
 -- purpose: 'insert' inside the user's statement, where a rejecting validator raises; 'late' for rows
--- that are stored already; 'try' stores nothing, not even a dimension.
+-- that are stored already; 'try' stores nothing, not even a dimension; 'gate' nor does, nor samples.
 create or replace function flywheel._verdict_query(
   versions integer[], rows_query text, purpose text
 )
@@ -135,19 +139,18 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_enforce constant boolean := purpose = 'insert';
   v_plain boolean;
   v_ids text;
   v_elements text;
 begin
-  select bool_and(v.is_total and not (v_enforce and 'reject' in (v.on_fail, v.on_error)))
+  select bool_and(v.is_total and not (purpose = 'insert' and 'reject' in (v.on_fail, v.on_error)))
   into v_plain
   from flywheel._validator_versions as v
   where v.version_id = any (versions);
 
   select
     string_agg(v.version_id::text, ', ' order by v.version_id),
-    string_agg(E'\n          ' || flywheel._validator_element(v, 'n', not v_plain, v_enforce), ',' order by v.version_id)
+    string_agg(E'\n          ' || flywheel._validator_element(v, 'n', not v_plain, purpose), ',' order by v.version_id)
   into v_ids, v_elements
   from flywheel._validator_versions as v
   where v.version_id = any (versions);
@@ -174,7 +177,7 @@ begin
     case when v_plain then 'code' else 'outcome' end,
     rows_query,
     case when v_plain then 'v.code' else '(v.outcome).code' end,
-    case when purpose <> 'try' then $dimension$
+    case when purpose in ('insert', 'late') then $dimension$
       where (
         select true
         from flywheel._dimensions as d

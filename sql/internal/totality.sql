@@ -84,11 +84,6 @@ begin
     -- The one thing LIKE raises on: an escape character with nothing behind it.
     return length(substring(pattern from '\\*$')) % 2 = 0;
   end if;
-  if pattern ~ '\\[1-9]' then
-    raise exception 'the pattern % uses a backreference', quote_literal(pattern)
-      using errcode = 'LF001',
-        hint = 'Backreferences can take exponential time inside an INSERT. Write the pattern without \1, \2, ...';
-  end if;
   perform '' ~ pattern;
   return true;
 exception when invalid_regular_expression then
@@ -98,7 +93,7 @@ end
 $$;
 
 comment on function flywheel._is_good_pattern(text, text) is
-  'Whether a constant pattern can never raise. A backreference or a malformed pattern is refused outright.';
+  'Whether a constant pattern can never raise. A malformed pattern is refused outright.';
 
 -- Reduces the tree from its leaves: constants to {C}, total expressions to {T}. Total if nothing
 -- else is left. PARAM number params_id is params, a constant by the time the statement is planned.

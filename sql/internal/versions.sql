@@ -50,6 +50,10 @@ begin
     where c.name = any (v_body_reads || v_score_reads || v_reason_reads)
     order by c.position
   );
+  if v_reads = '{}' then
+    raise notice 'the validator reads no column of the row'
+      using hint = 'Inside a subquery a name means the subquery''s own column first. Give the row''s another name: (select user_id) as me (id).';
+  end if;
   update flywheel._validator_versions as v
   set reads = v_reads,
     is_total = v_is_total and v_version.score is null and v_version.reason is null

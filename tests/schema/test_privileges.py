@@ -157,3 +157,12 @@ def test_schema_usage_only(populated: Connection) -> None:
     assert {usage for name, usage, _ in rows if name != "nobody_at_all"} == {True}
     assert {create for _, _, create in rows} == {False}
     assert ("nobody_at_all", False, False) in rows
+
+
+def test_pgvector_stays_usable_where_it_shares_the_schema(populated: Connection) -> None:
+    populated.execute("set local role flywheel_reader")
+    row = populated.execute(
+        "select '[1,2]'::flywheel.vector operator(flywheel.<->) '[1,3]'::flywheel.vector"
+    ).fetchone()
+    assert row == (1.0,)
+    populated.execute("reset role")

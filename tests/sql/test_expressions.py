@@ -51,6 +51,8 @@ REFUSED = {
     "a broken pattern": ("output ~ '('", "not a regular expression"),
     "a backreference": (r"output ~ '(a)\1'", "backreference"),
     "a backreference in a negation": (r"output !~* '(a)\1'", "backreference"),
+    "a backreference in a function": (r"regexp_like(output, '(a)\1')", "backreference"),
+    "a backreference in its params": ("output ~ (params->>'p')", "backreference"),
     "a comparison of types": ("output > 5", "does not exist"),
 }
 
@@ -58,7 +60,7 @@ REFUSED = {
 @pytest.mark.parametrize(("body", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused(db: Connection, body: str, message: str) -> None:
     with pytest.raises(errors.DatabaseError, match=message) as caught, db.transaction():
-        _create(db, body)
+        _create(db, body, **({"params": r'{"p": "(a)\\1"}'} if "params" in body else {}))
     assert caught.value.sqlstate == "LF001"
     assert caught.value.diag.message_hint
     assert "body" in (caught.value.diag.message_primary or "")
@@ -148,6 +150,7 @@ TOTAL = [
     "true",
     "null::boolean",
     "output not like '%\\\\'",
+    r"output !~ 'a\\1'",
 ]
 PARTIAL = [
     "(output::jsonb) ? 'a'",

@@ -99,3 +99,18 @@ def test_asking_writes_nothing(db: Connection) -> None:
     db.execute("select flywheel.create_validator('x', 'sql', $$input <> 'bad'$$)")
     db.execute("set transaction_read_only = on")
     assert db.execute("select flywheel.input_ok('bad')").fetchone() == (False,)
+
+
+def test_sampling_does_not_apply_to_a_gate(db: Connection) -> None:
+    db.execute("select flywheel.create_validator('x', 'sql', $$input <> 'bad'$$, sample_rate => 0)")
+    assert db.execute("select flywheel.input_ok('bad')").fetchone() == (False,)
+
+
+def test_nulls_stand_for_the_defaults(db: Connection) -> None:
+    db.execute("select flywheel.create_validator('x', 'sql', $$input <> 'bad'$$)")
+    db.execute(
+        "select * from flywheel.check_input('bad', pipeline => null, attributes => null, record => true)"
+    )
+    assert db.execute("select pipeline, attributes from flywheel.traces").fetchall() == [
+        ("default", {})
+    ]

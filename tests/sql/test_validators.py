@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from psycopg import Connection, errors
+from psycopg.errors import Diagnostic
 
 from flywheel_db.errors import from_psycopg
 
@@ -328,3 +329,28 @@ def test_an_admin_without_superuser_can_do_all_of_it(connect: Callable[..., Conn
     session.execute("delete from flywheel.traces where output = 'four'")
     session.execute("select flywheel.drop_validator('short', delete_verdicts => true)")
     session.execute("truncate flywheel.traces")
+
+
+def test_a_sweep_of_less_than_nothing(db: Connection) -> None:
+    with pytest.raises(errors.DatabaseError, match="max_targets is -1") as caught:
+        db.execute("select * from flywheel.sweep(-1)")
+    assert caught.value.sqlstate == "LF002"
+
+
+def test_a_missing_body(db: Connection) -> None:
+    with pytest.raises(errors.DatabaseError, match="body is empty") as caught:
+        db.execute("select flywheel.create_validator('x', 'sql', null)")
+    assert caught.value.sqlstate == "LF001"
+
+
+def test_a_check_that_reads_nothing_is_pointed_out(db: Connection) -> None:
+    """In a subquery an unqualified name is the inner table's column: a check of the wrong thing."""
+    notices: list[str] = []
+
+    def note(notice: Diagnostic) -> None:
+        notices.append(notice.message_primary or "")
+
+    db.add_notice_handler(note)
+    _create(db, "x", "exists (select from flywheel.traces as t where t.user_id = user_id)")
+    db.remove_notice_handler(note)
+    assert notices == ["the validator reads no column of the row"]
