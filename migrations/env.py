@@ -5,7 +5,8 @@ from alembic import context
 options = {"version_table": "_alembic_version", "version_table_schema": "flywheel"}
 
 if context.is_offline_mode():
-    context.configure(dialect_name="postgresql", **options)
+    # The script around it is one transaction already.
+    context.configure(dialect_name="postgresql", transactional_ddl=False, **options)
 else:
     context.configure(connection=context.config.attributes["connection"], **options)
 

@@ -75,7 +75,9 @@ def test_the_script_equals_the_migration(
     psql: Callable[[str, str], None],
 ) -> None:
     by_script = new_database()
-    psql(by_script, install.script())
+    script = install.script()
+    assert script.lower().count("\nbegin;") == script.lower().count("\ncommit;") == 1
+    psql(by_script, script)
     assert dump(by_script) == dump(dsn)
     assert not install.check(by_script).changed
 
