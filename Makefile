@@ -19,7 +19,7 @@ demo: setup ## See it work: a private PostgreSQL, sample traces, what the valida
 	@$(BIN)/flywheel-db demo $(ARGS)
 
 test: lint ## Lint, then run the whole test suite
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto $(ARGS)
 
 lint: setup ## Check style, types and who imports whom
 	$(BIN)/ruff check
