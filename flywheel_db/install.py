@@ -131,6 +131,7 @@ def script(dsn: str | None = None, *, bundle: Bundle | None = None) -> str:
         "begin;",
         f"select pg_advisory_xact_lock({_ADVISORY_LOCK});",
         f"set local lock_timeout = '{_LOCK_TIMEOUT}';",
+        _LOCK_VALIDATORS,
         _PREPARE,
         *(_file_script(file) for file in plan.files if file in bundle.before_tables),
     ]
@@ -143,13 +144,16 @@ def script(dsn: str | None = None, *, bundle: Bundle | None = None) -> str:
     recorded = sql.SQL(_RECORD_FILE).format
     parts += [recorded(file.name, file.sha256).as_string() for file in plan.files]
     if plan.files:
-        parts.append("select flywheel._compile();")
+        parts.append("select flywheel._recompile();")
     parts.append("commit;")
     for step in plan.online:
         parts.append(f"{step.statement};")
         parts.append(sql.SQL(_RECORD_STEP).format(step.name).as_string())
     return "\n\n".join(parts) + "\n"
 
+
+# The lock of flywheel._begin_change().
+_LOCK_VALIDATORS = "select pg_advisory_xact_lock(hashtextextended('flywheel._validator_set', 0));"
 
 _RECORD_FILE = """\
 insert into flywheel._release (file, sha256) values ({}, {})
@@ -332,6 +336,8 @@ def _apply(
     if not (plan.revisions or plan.files):
         return
     connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
+    # Before any of its functions are replaced: an admin may be changing the set right now.
+    connection.execute(_LOCK_VALIDATORS.encode())
     _run(connection, _PREPARE)
     changed = set(plan.files)
     for file in bundle.before_tables:
@@ -349,10 +355,7 @@ def _apply(
             _run(connection, file.text)
     if plan.files:
         # The compiler may be among the files.
-        connection.execute(
-            "select pg_advisory_xact_lock(hashtextextended('flywheel._validator_set', 0)),"
-            " flywheel._compile()"
-        )
+        connection.execute("select flywheel._recompile()")
     for file in plan.files:
         connection.execute(sql.SQL(_RECORD_FILE).format(file.name, file.sha256))
 

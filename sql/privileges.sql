@@ -94,14 +94,14 @@ grant select on
   to flywheel_validator;
 grant insert, update, delete on flywheel._verdicts, flywheel._jobs to flywheel_validator;
 grant update (generation) on flywheel.traces to flywheel_validator;
-grant update (generation, revised_at) on flywheel.spans to flywheel_validator;
+grant update (generation) on flywheel.spans to flywheel_validator;
 grant execute on function
   flywheel._no_span(),
   flywheel._dimension_id(text, text, text, text, text, timestamptz),
   flywheel._add_dimension(bigint, text, text, text, text, text, timestamptz),
   flywheel._is_sampled(uuid, double precision),
   flywheel._status_of(integer),
-  flywheel._enforce(flywheel._outcome, integer, uuid, uuid, text),
+  flywheel._enforce(flywheel._outcome, text, text, text, text, uuid, uuid, text),
   flywheel._subject_columns(text),
   flywheel._cast_to(text),
   flywheel._subject_rows(text, text, text),
@@ -110,7 +110,9 @@ grant execute on function
   flywheel._version_filters(flywheel._validator_versions, text),
   flywheel._call_arguments(text[], text, jsonb),
   flywheel._insert_verdicts(text, text),
-  flywheel._insert_jobs(integer[], text, text)
+  flywheel._insert_jobs(integer[], text, text),
+  flywheel._replace_verdicts(),
+  flywheel._replace_jobs()
   to flywheel_validator;
 
 -- Blanket revocation above also hit what is made per validator.
@@ -136,7 +138,7 @@ begin
       and p.proname = any (array[
         '_tg_traces__validate_inserted', '_tg_traces__validate_updated',
         '_tg_spans__validate_inserted', '_tg_spans__validate_updated',
-        '_gate', '_open_expression', '_validate_targets', '_enqueue_targets', '_try_version'
+        '_gate', '_plan_expression', '_validate_targets', '_enqueue_targets', '_revalidate_spans', '_try_version'
       ])
       and p.proowner <> 'flywheel_validator'::regrole
   loop

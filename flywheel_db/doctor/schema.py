@@ -27,7 +27,8 @@ RUN_AS_VALIDATOR = (
     "_tg_spans__validate_inserted",
     "_tg_spans__validate_updated",
     "_gate",
-    "_open_expression",
+    "_plan_expression",
+    "_revalidate_spans",
     "_validate_targets",
     "_enqueue_targets",
     "_try_version",
@@ -36,7 +37,9 @@ RUN_AS_VALIDATOR = (
 GRANT = "grant flywheel_writer (or _reader, _labeler, _admin) to the user"
 
 _COMPILED = RUN_AS_VALIDATOR[:4]
-_TRIGGER = re.compile(r"\('(\w+)', '(\w+)',\s*'(?:before|after) [^']*? flywheel\.(\w+)\(\)'\)")
+_TRIGGER = re.compile(
+    r"\('(\w+)', '(\w+)',\s*'(?:before|after) (?:[^']|'')*? flywheel\.(\w+)\(\)'\)"
+)
 
 
 def check_roles(connection: Connection) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_version flywheel._validator_versions := flywheel._latest_version(flywheel._find_validator(validator));

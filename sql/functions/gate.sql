@@ -14,6 +14,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_trace_id constant uuid := flywheel.uuidv7();
@@ -73,6 +74,7 @@ returns boolean
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select coalesce(bool_and(c.passed is not false), true)
   from flywheel.check_input(

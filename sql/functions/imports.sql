@@ -6,6 +6,7 @@ language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_import flywheel._imports;
@@ -32,6 +33,7 @@ language sql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   insert into flywheel._imports (source, sha256, lines_done, rows_done, updated_at)
   values (record_import.source, record_import.sha256, record_import.lines_done, record_import.rows_done, flywheel.now())

@@ -1,6 +1,7 @@
 -- The sweep repairs what went around the triggers: rows inserted straight into a partition, under
 -- session_replication_role = replica or with the triggers disabled, and verdicts left behind by
--- such deletes and updates.
+-- such deletes and updates. It locks each row it fills until its transaction ends: on a large
+-- backlog call it with max_targets, again and again.
 
 create or replace function flywheel.sweep(max_targets integer default null)
 returns table (validator text, version integer, filled bigint)
@@ -8,6 +9,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_missing record;
@@ -18,6 +20,14 @@ begin
   end if;
   perform flywheel._remove_orphans();
   perform flywheel._merge_dimensions();
+  -- A span and its trace written by two transactions at once did not see each other.
+  perform flywheel._revalidate_spans(array(
+    select distinct v.trace_id
+    from flywheel._verdicts as v
+    join flywheel._dimension_values as k on k.dimension_id = v.dimension_id and k.pipeline is null
+    join flywheel.traces as t on t.trace_id = v.trace_id
+    where v.span_id <> flywheel._no_span()
+  ));
   for v_missing in
     select m.version_id, array_agg(m.trace_id) as trace_ids, array_agg(m.span_id) as span_ids
     from (
@@ -48,6 +58,7 @@ returns bigint
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_verdicts bigint;
@@ -57,6 +68,8 @@ begin
   where not exists (
     select from flywheel._targets as g
     where g.trace_id = v.trace_id and g.span_id = v.span_id and g.revision = v.revision
+  ) or not exists (
+    select from flywheel._validator_versions as r where r.version_id = v.version_id
   );
   get diagnostics v_verdicts = row_count;
   delete from flywheel._jobs as j
@@ -70,13 +83,14 @@ end
 $$;
 
 comment on function flywheel._remove_orphans() is
-  'Deletes verdicts and jobs whose target is gone or has a newer revision; returns how many.';
+  'Deletes verdicts and jobs whose target is gone or has a newer revision, or whose validator is gone; returns how many.';
 
 create or replace function flywheel._merge_dimensions()
 returns void
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   delete from flywheel._dimensions as d
   using flywheel._dimensions as k

@@ -6,6 +6,7 @@ returns void
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   if version.language is distinct from 'sql' then
@@ -64,6 +65,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_version_id integer;
@@ -95,6 +97,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   update flywheel._validator_versions as v
@@ -117,6 +120,7 @@ returns integer
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_validator_id integer;
@@ -146,6 +150,7 @@ returns flywheel._validator_versions
 language sql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select v
   from flywheel._validator_versions as v
@@ -182,6 +187,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer := flywheel._begin_change();
@@ -258,6 +264,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer := flywheel._begin_change();
@@ -312,6 +319,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer := flywheel._begin_change();
@@ -331,6 +339,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer := flywheel._begin_change();
@@ -348,6 +357,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer := flywheel._begin_change();
@@ -358,15 +368,17 @@ declare
 begin
   perform flywheel._switch_version(v_validator_id, null, v_generation);
   delete from flywheel._jobs as j where j.version_id = any (v_version_ids);
+  -- What was owed is owed no more, should the name come back.
+  update flywheel._validator_versions as v
+  set active_generations = '{}'
+  where v.version_id = any (v_version_ids) and v.mode = 'queued';
+
   if delete_verdicts then
     delete from flywheel._verdicts as v where v.version_id = any (v_version_ids);
-  end if;
-
-  if exists (select from flywheel._verdicts as v where v.version_id = any (v_version_ids)) then
-    update flywheel._validators as d set dropped_at = flywheel.now() where d.validator_id = v_validator_id;
-  else
     perform flywheel._drop_version_functions(id) from unnest(v_version_ids) as id;
     delete from flywheel._validators as d where d.validator_id = v_validator_id;
+  else
+    update flywheel._validators as d set dropped_at = flywheel.now() where d.validator_id = v_validator_id;
   end if;
 end
 $$;

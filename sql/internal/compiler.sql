@@ -14,12 +14,14 @@
 -- A set of a few statements over the rows of one trigger call. Planned once per session while the
 -- call is small, so the plan is one for small calls; a large call is planned for its own size.
 create or replace function flywheel._compiled_body(
-  subject text, generation integer, inline_versions integer[], queued_versions integer[], updated boolean
+  subject text, generation integer, inline_versions integer[], queued_versions integer[], updated boolean,
+  adopt text default ''
 )
 returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_table constant text := case subject when 'trace' then 'traces' else 'spans' end;
@@ -36,12 +38,13 @@ declare
   v_body text;
 begin
   if inline_versions <> '{}' then
-    v_statements := v_statements || flywheel._insert_verdicts(
+    v_statements := v_statements || (flywheel._insert_verdicts(
       flywheel._verdict_query(inline_versions, v_rows, purpose => 'insert'), v_now
-    );
+    ) || case when updated then flywheel._replace_verdicts() else '' end);
   end if;
   if queued_versions <> '{}' then
-    v_statements := v_statements || flywheel._insert_jobs(queued_versions, v_rows, v_now);
+    v_statements := v_statements || (flywheel._insert_jobs(queued_versions, v_rows, v_now)
+      || case when updated then flywheel._replace_jobs() else '' end);
   end if;
 
   v_body := format(
@@ -60,7 +63,10 @@ begin
 $body$,
     generation, cardinality(inline_versions), cardinality(queued_versions),
     case when updated then E'\n  where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end,
-    case when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];' end
+    case
+      when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];'
+      when adopt <> '' then E'\n  v_adopted pg_catalog.uuid[];'
+    end
   );
 
   -- Rows stamped by a default that was planned before, or read after, this body was replaced.
@@ -70,14 +76,15 @@ $body$,
     set generation = %2$s
     from new_rows as n
     where %3$s
-      and n.generation operator(pg_catalog.<>) %2$s;
+      and n.generation operator(pg_catalog.<>) %2$s%4$s;
   end if;
 $body$,
     v_table, generation,
     case subject
       when 'trace' then 's.trace_id operator(pg_catalog.=) n.trace_id'
       else E's.trace_id operator(pg_catalog.=) n.trace_id\n      and s.span_id operator(pg_catalog.=) n.span_id'
-    end
+    end,
+    case when updated then E'\n      and n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end
   );
 
   if updated then
@@ -111,18 +118,19 @@ $body$,
     end loop;
     v_body := v_body || E'  end if;\n';
   end if;
-  return v_body;
+  return v_body || adopt || E'  return null;\nend\n';
 end
 $$;
 
-comment on function flywheel._compiled_body(text, integer, integer[], integer[], boolean) is
-  'The declarations and statements of a compiled trigger function, without what closes it.';
+comment on function flywheel._compiled_body(text, integer, integer[], integer[], boolean, text) is
+  'The body of a compiled trigger function.';
 
 create or replace function flywheel._replace_compiled(signature text, returns text, body text)
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   execute format(
@@ -141,6 +149,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer;
@@ -169,12 +178,16 @@ begin
   from flywheel._validator_versions as v
   where v.active_generations @> v_generation;
 
-  -- Spans that came before their trace were judged without its pipeline. Touching them has their
-  -- own trigger judge them again.
-  if v_span_inline || v_span_queued <> '{}' then
-    v_adopt := $body$  update flywheel.spans as s
-  set revised_at = pg_catalog.statement_timestamp(), generation = flywheel._generation()
-  where s.trace_id operator(pg_catalog.=) any (array(select n.trace_id from new_rows as n));
+  -- Spans that came before their trace were judged without its pipeline.
+  if exists (select from flywheel._validator_versions as v where v.subject = 'span') then
+    v_adopt := $body$  v_adopted := array(
+    select n.trace_id
+    from new_rows as n
+    where exists (select from flywheel.spans as s where s.trace_id operator(pg_catalog.=) n.trace_id offset 0)
+  );
+  if v_adopted operator(pg_catalog.<>) '{}'::pg_catalog.uuid[] then
+    perform flywheel._revalidate_spans(v_adopted);
+  end if;
 $body$;
   end if;
 
@@ -184,20 +197,19 @@ $body$;
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_inserted()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, false)
-      || v_adopt || E'  return null;\nend\n'
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, false, v_adopt)
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_updated()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, true) || E'  return null;\nend\n'
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, true)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_inserted()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, false) || E'  return null;\nend\n'
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, false)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_updated()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, true) || E'  return null;\nend\n'
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, true)
   );
   perform flywheel._replace_compiled(
     '_gate(trace_id uuid, pipeline text, user_id text, input text, attributes jsonb)',
@@ -210,11 +222,31 @@ $$;
 comment on function flywheel._compile() is
   'Writes the current validator set into the compiled functions: one static statement per table.';
 
+-- After an upgrade: what is made per validator is made by the new release's templates.
+create or replace function flywheel._recompile()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  perform flywheel._build_try(v.version_id)
+  from flywheel._validator_versions as v
+  where flywheel._call_of(format('_check_%s', v.version_id)) is not null;
+  perform flywheel._compile();
+end
+$$;
+
+comment on function flywheel._recompile() is
+  'Writes every function that is made per validator, and the compiled ones, anew.';
+
 create or replace function flywheel._gate_body(versions integer[])
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select case when versions = '{}' then E'begin\n  return;\nend\n'
   else format(
@@ -244,6 +276,7 @@ returns integer
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_generation integer;

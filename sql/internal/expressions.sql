@@ -1,38 +1,41 @@
 -- How a validator's SQL text becomes a function of the catalog.
 --
--- 1. PostgreSQL's own parser reads the text as the role that will run it. A cursor is opened over
---    it and never fetched from: a second statement, an unknown name or a table that was not granted
---    is refused there, and nothing has run.
+-- 1. PostgreSQL's own parser reads the text inside array[( )], as the quoted body of a function: it
+--    is parsed and not planned, so nothing runs, not even a function on constants. A text that
+--    leaves the parentheses has to close the bracket, and then fails in step 2.
 -- 2. The text becomes the body of an SQL function in the standard BEGIN ATOMIC form. Its names are
 --    bound to objects now, so no search_path of a later session can change what it means, and
 --    dropping what it uses is refused by PostgreSQL.
--- 3. The bound parse tree, which cannot be fooled by how the text is spelled, tells which functions
---    it calls (a volatile one is refused), which columns it reads and whether it can raise.
+-- 3. The bound parse tree, which cannot be fooled by how the text is spelled, tells what it calls
+--    and reads. Code comes from PostgreSQL, an extension, a superuser or the owner of the schema, or
+--    it is refused: whoever else's would run with the rights of flywheel_validator in everybody's
+--    INSERT.
+-- 4. Only now is it planned, as flywheel_validator: a table that was not granted is refused, and so
+--    is a param of the wrong type.
 
-create or replace function flywheel._open_expression(expression text, type text, subject text)
+-- Runs as flywheel_validator. Planning folds immutable calls on constants, which is why the tree
+-- has been examined before.
+create or replace function flywheel._plan_expression(expression text, call text, subject text)
 returns void
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
-  v_cursor refcursor;
-begin
-  -- Inside array[( )] the text cannot close its parenthesis and go on with a FROM or a WHERE.
-  open v_cursor for execute format(
-    'select array[(%s'  || E'\n' || ')%s, null::%s] from (select %s) as subject_row',
-    expression,
-    flywheel._cast_to(type),
-    type,
-    (select string_agg(format('null::%s as %I', c.type, c.name), ', ') from flywheel._subject_columns(subject) as c)
+  v_row constant text := (
+    select string_agg(format('null::%s as %I', c.type, c.name), ', ') from flywheel._subject_columns(subject) as c
   );
-  close v_cursor;
+begin
+  -- The text shows what it may read; the call, which has its params, what these come to.
+  execute format('explain select array[(%s' || E'\n' || ')] from (select %s offset 0) as n', expression, v_row);
+  execute format('explain select %s from (select %s offset 0) as n', call, v_row);
 end
 $$;
 
-comment on function flywheel._open_expression(text, text, text) is
-  'Raises what PostgreSQL itself has against an expression, asked as flywheel_validator. Runs nothing.';
+comment on function flywheel._plan_expression(text, text, text) is
+  'Plans a validator''s expression and the call of its function as flywheel_validator: raises what it lacks rights for, and what its params cannot be.';
 
 -- A score may be any number and a reason any value; a body must be boolean by itself, or
 -- length(output) would pass for a check.
@@ -41,6 +44,7 @@ returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select case when type = 'boolean' then '' else '::' || type end;
 $$;
@@ -55,6 +59,7 @@ language sql
 immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select distinct m[1]::oid
   from regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\d+)', 'g') as m
@@ -70,15 +75,32 @@ $$;
 
 comment on function flywheel._tree_functions(text) is 'The functions a stored parse tree calls.';
 
+create or replace function flywheel._is_trusted(owner oid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select r.rolsuper or r.oid = (select n.nspowner from pg_namespace as n where n.nspname = 'flywheel')
+  from pg_roles as r
+  where r.oid = owner;
+$$;
+
+comment on function flywheel._is_trusted(oid) is
+  'Whether code of this role may run in everybody''s INSERT: a superuser''s, or the schema owner''s.';
+
 -- Refuses what must not run inside an INSERT; returns nothing.
 create or replace function flywheel._check_tree(tree text)
 returns void
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_function record;
+  v_relation record;
 begin
   if tree !~ '^\(\(?\{QUERY [^{}]*:rtable <> ' then
     raise exception 'the expression reads from a table outside a subquery'
@@ -91,11 +113,39 @@ begin
   if tree like '%{XMLEXPR %' then
     raise exception 'the expression builds XML, which a validator may not' using errcode = 'LF001';
   end if;
+  if tree like '%{COERCETODOMAIN %' or tree like '%{TABLESAMPLECLAUSE %' then
+    raise exception 'the expression casts to a domain or samples a table'
+      using errcode = 'LF001', hint = 'Both run what cannot be seen here. Cast to the base type; sample with sample_rate.';
+  end if;
+
+  for v_relation in
+    select c.oid::regclass as name, c.relkind, c.relrowsecurity,
+      flywheel._is_trusted(c.relowner) and c.relpersistence <> 't' as is_trusted, c.relpersistence
+    from regexp_matches(tree, ':relid (\d+)', 'g') as m
+    join pg_class as c on c.oid = m[1]::oid
+  loop
+    if v_relation.relkind = 'f' or v_relation.relpersistence = 't'
+      or (v_relation.relkind = 'v' or v_relation.relrowsecurity) and not v_relation.is_trusted then
+      raise exception 'the expression reads %, which is %', v_relation.name,
+        case
+          when v_relation.relkind = 'f' then 'a foreign table'
+          when v_relation.relpersistence = 't' then 'temporary'
+          when v_relation.relkind = 'v' then 'a view of somebody else'
+          else 'a table with row security of somebody else'
+        end
+        using errcode = 'LF001',
+          hint = 'A validator reads tables, and views owned by a superuser or by the owner of the schema flywheel.';
+    end if;
+  end loop;
 
   for v_function in
-    select p.oid, p.oid::regprocedure as signature, p.proname, p.provolatile, p.prolang,
+    select p.oid::regprocedure as signature, p.proname, p.provolatile, p.proowner, p.pronamespace,
       p.pronamespace = 'pg_catalog'::regnamespace as is_builtin,
-      p.pronamespace = 'pg_catalog'::regnamespace or l.lanname in ('internal', 'c') or p.prosqlbody is not null
+      exists (
+        select from pg_depend as d
+        where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+      ) as is_extension,
+      l.lanname in ('internal', 'c') or p.prosqlbody is not null
         or exists (select from unnest(p.proconfig) as s (setting) where s.setting like 'search_path=%') as is_pinned
     from flywheel._tree_functions(tree) as f (oid)
     join pg_proc as p on p.oid = f.oid
@@ -110,6 +160,12 @@ begin
         using errcode = 'LF001',
           hint = 'A validator may call immutable and stable functions only: it runs inside every INSERT and may neither write nor depend on chance.';
     end if;
+    continue when v_function.is_builtin or v_function.is_extension;
+    if not flywheel._is_trusted(v_function.proowner) then
+      raise exception 'the function % belongs to %', v_function.signature, v_function.proowner::regrole
+        using errcode = 'LF001',
+          hint = 'Its code would run in everybody''s INSERT with the rights of flywheel_validator. Have a superuser or the owner of the schema flywheel own it.';
+    end if;
     if not v_function.is_pinned then
       raise exception 'the function % does not pin its search_path', v_function.signature
         using errcode = 'LF001',
@@ -123,7 +179,7 @@ end
 $$;
 
 comment on function flywheel._check_tree(text) is
-  'Refuses an expression that calls a volatile function, dumps data as XML or can be redirected by the caller''s search_path.';
+  'Refuses an expression that calls a volatile function or code of somebody who is not trusted with it, dumps data as XML, or can be redirected by the caller''s search_path.';
 
 -- Patterns stand in the expression or in its params. regexp_replace() is left out: its third argument
 -- names what was captured in the same way.
@@ -132,6 +188,7 @@ returns void
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_pattern text;
@@ -178,6 +235,8 @@ create or replace function flywheel._create_expression(
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set check_function_bodies = on
 as $$
 declare
   v_columns text[] := array(select c.name from flywheel._subject_columns(subject) as c);
@@ -196,7 +255,12 @@ begin
   end if;
 
   begin
-    perform flywheel._open_expression(expression, type, subject);
+    execute format(
+      'create or replace function flywheel._expression_text(%s) returns %s[] language sql stable as %L',
+      v_arguments, type,
+      format('select array[(%s' || E'\n' || ')%s, null::%s]', expression, flywheel._cast_to(type), type)
+    );
+    execute 'drop function flywheel._expression_text';
 
     -- A first function over every column, only to get the bound tree.
     execute format(
@@ -228,11 +292,8 @@ begin
     execute format('revoke all on function flywheel.%I from public', function_name);
     execute format('grant execute on function flywheel.%I to flywheel_validator', function_name);
 
-    -- Plans it once with its params, which folds them: a param of the wrong type is refused now.
-    execute format('explain select flywheel.%I(%s) from (select %s offset 0) as n',
-      function_name,
-      flywheel._call_arguments(reads, 'n', params),
-      (select string_agg(format('null::%s as %I', c.type, c.name), ', ') from flywheel._subject_columns(subject) as c)
+    perform flywheel._plan_expression(
+      expression, format('flywheel.%I(%s)', function_name, flywheel._call_arguments(reads, 'n', params)), subject
     );
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_hint = pg_exception_hint;
@@ -264,6 +325,7 @@ returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select coalesce(
     string_agg(

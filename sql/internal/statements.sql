@@ -14,6 +14,7 @@ returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_id constant integer := version.version_id;
@@ -35,8 +36,11 @@ begin
 
   if purpose = 'insert' and 'reject' in (version.on_fail, version.on_error) then
     v_element := format(
-      'flywheel._enforce(%s, %s, %I.trace_id, %s, %I.status)',
-      v_element, v_id, alias, case version.subject when 'span' then format('%I.span_id', alias) else 'null' end, alias
+      'flywheel._enforce(%s, %L, %L, %L, %L, %I.trace_id, %s, %I.status)',
+      v_element,
+      (select d.name from flywheel._validators as d where d.validator_id = version.validator_id),
+      version.on_fail, version.on_error, coalesce(version.description, 'not: ' || version.body),
+      alias, case version.subject when 'span' then format('%I.span_id', alias) else 'null' end, alias
     );
   end if;
 
@@ -60,6 +64,8 @@ returns text[]
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set extra_float_digits = 1
 as $$
   select array_remove(
     array[
@@ -90,6 +96,7 @@ returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select case subject
     when 'trace' then format(
@@ -137,6 +144,7 @@ returns text
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_plain boolean;
@@ -210,6 +218,7 @@ returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select format(
     $statement$insert into flywheel._verdicts (
@@ -225,11 +234,46 @@ $$;
 
 comment on function flywheel._insert_verdicts(text, text) is 'The statement that stores the rows of a verdict query.';
 
+-- Where a verdict may be there already: late, or written by somebody the deleting snapshot could not
+-- see. Under REPEATABLE READ the latter is then a serialization failure, which can be retried.
+create or replace function flywheel._replace_verdicts()
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select $statement$
+    on conflict (trace_id, span_id, version_id) do update
+    set revision = excluded.revision, dimension_id = excluded.dimension_id, created_at = excluded.created_at,
+      status = excluded.status, score = excluded.score, reason = excluded.reason, error = excluded.error,
+      skipped_reason = null, duration_ms = null, confidence = null, predicted_label = null, details = null
+    where flywheel._verdicts.revision operator(pg_catalog.<) excluded.revision$statement$;
+$$;
+
+comment on function flywheel._replace_verdicts() is 'The clause by which a verdict about a newer revision replaces one about an older.';
+
+create or replace function flywheel._replace_jobs()
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select $statement$
+    on conflict (trace_id, span_id, version_id) do update
+    set revision = excluded.revision, created_at = excluded.created_at, state = 'pending'
+    where flywheel._jobs.revision operator(pg_catalog.<) excluded.revision$statement$;
+$$;
+
+comment on function flywheel._replace_jobs() is 'The clause by which a job about a newer revision replaces one about an older.';
+
 create or replace function flywheel._insert_jobs(versions integer[], rows_query text, created_at text)
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select format(
     $statement$insert into flywheel._jobs (trace_id, span_id, version_id, revision, created_at)

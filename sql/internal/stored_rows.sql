@@ -10,6 +10,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_rows text;
@@ -25,12 +26,7 @@ begin
   );
   execute flywheel._insert_verdicts(
     flywheel._verdict_query(versions, v_rows, purpose => 'late'), 'flywheel.now()'
-  ) || $conflict$
-    on conflict (trace_id, span_id, version_id) do update
-    set revision = excluded.revision, dimension_id = excluded.dimension_id, created_at = excluded.created_at,
-      status = excluded.status, score = excluded.score, reason = excluded.reason, error = excluded.error,
-      skipped_reason = null, duration_ms = null, confidence = null, predicted_label = null, details = null
-    where flywheel._verdicts.revision < excluded.revision$conflict$
+  ) || flywheel._replace_verdicts()
   using trace_ids, span_ids;
   get diagnostics v_count = row_count;
   return v_count;
@@ -48,6 +44,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_count bigint;
@@ -63,10 +60,7 @@ begin
       'true'
     ),
     'flywheel.now()'
-  ) || $conflict$
-    on conflict (trace_id, span_id, version_id) do update
-    set revision = excluded.revision, created_at = excluded.created_at, state = 'pending'
-    where flywheel._jobs.revision < excluded.revision$conflict$
+  ) || flywheel._replace_jobs()
   using trace_ids, span_ids;
   get diagnostics v_count = row_count;
   return v_count;
@@ -75,6 +69,58 @@ $$;
 
 comment on function flywheel._enqueue_targets(text, integer[], uuid[], uuid[]) is
   'Enqueues queued validator versions for stored traces or spans that have no job yet.';
+
+-- Spans whose trace arrived after them, or moved to another pipeline: what they are judged by has
+-- changed, not what they say. They are stored already, so nothing is rejected.
+create or replace function flywheel._revalidate_spans(trace_ids uuid[])
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_generation constant integer := flywheel._generation();
+  v_trace_ids uuid[];
+  v_span_ids uuid[];
+  v_inline integer[];
+  v_queued integer[];
+begin
+  with touched as (
+    update flywheel.spans as s
+    set generation = v_generation
+    where s.trace_id = any (trace_ids)
+    returning s.trace_id, s.span_id
+  )
+  select array_agg(t.trace_id), array_agg(t.span_id) into v_trace_ids, v_span_ids
+  from touched as t;
+  if v_trace_ids is null then
+    return;
+  end if;
+
+  delete from flywheel._verdicts as v
+  using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+  where v.trace_id = k.trace_id and v.span_id = k.span_id;
+  delete from flywheel._jobs as j
+  using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+  where j.trace_id = k.trace_id and j.span_id = k.span_id;
+
+  select array_agg(v.version_id) filter (where v.mode = 'inline'), array_agg(v.version_id) filter (where v.mode = 'queued')
+  into v_inline, v_queued
+  from flywheel._validator_versions as v
+  where v.subject = 'span' and v.active_generations @> v_generation;
+  if v_inline is not null then
+    perform flywheel._validate_targets('span', v_inline, v_trace_ids, v_span_ids);
+  end if;
+  if v_queued is not null then
+    perform flywheel._enqueue_targets('span', v_queued, v_trace_ids, v_span_ids);
+  end if;
+end
+$$;
+
+comment on function flywheel._revalidate_spans(uuid[]) is
+  'Judges the stored spans of these traces again, by the pipeline their trace has now.';
 
 -- Locks the targets in key order, so that two callers cannot deadlock, and hands on those that
 -- still exist.
@@ -85,6 +131,7 @@ returns bigint
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_version flywheel._validator_versions;
@@ -139,6 +186,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_version flywheel._validator_versions;

@@ -6,6 +6,7 @@ language sql
 immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select c.name, c.type
   from (values
@@ -92,6 +93,7 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   -- Rows of the same statement do not see each other's.

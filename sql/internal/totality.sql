@@ -9,6 +9,7 @@ language sql
 stable
 parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   select convert_from(
     decode(coalesce(string_agg(lpad(to_hex((b.byte::integer + 256) % 256), 2, '0'), '' order by b.position), ''), 'hex'),
@@ -30,6 +31,7 @@ language sql
 stable
 parallel safe
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
   -- widening casts
   select unnest(array[
@@ -78,6 +80,7 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   if operator_name like '%~~%' then
@@ -102,6 +105,7 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_tree text := tree;
@@ -109,7 +113,7 @@ declare
   v_node text;
   v_tag text;
   v_function oid;
-  v_operator text;
+  v_match record;
   v_children text[];
   v_total constant oid[] := array(select flywheel._total_functions());
   v_verdict text;
@@ -119,19 +123,24 @@ begin
   end if;
 
   -- Every constant pattern is checked before constants lose their values.
-  for v_operator, v_node in
-    select o.oprname, m[2]
+  for v_match in
+    select m as parts, o.oprname
     from regexp_matches(
       v_tree,
-      '\{OPEXPR :opno (\d+) [^{}]*:args \((?:\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}) (\{CONST [^{}]*\})\)',
+      '(\{OPEXPR :opno (\d+) [^{}]*:args \((?:\{[^{}]*(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}[^{}]*)*\}) (\{CONST [^{}]*\})\))',
       'g'
     ) as m
-    join pg_operator as o on o.oid = m[1]::oid
+    join pg_operator as o on o.oid = m[2]::oid
     where o.oprname in ('~', '~*', '!~', '!~*', '~~', '!~~', '~~*', '!~~*')
-      and m[2] like '{CONST :consttype 25 %:constisnull false%'
+      and o.oprnamespace = 'pg_catalog'::regnamespace
+      and m[3] like '{CONST :consttype 25 %:constisnull false%'
   loop
-    if flywheel._is_good_pattern(v_operator, flywheel._tree_text(v_node)) then
-      v_tree := replace(v_tree, v_node, '{GOODPATTERN}');
+    if flywheel._is_good_pattern(v_match.oprname, flywheel._tree_text(v_match.parts[3])) then
+      -- In its own place only: since PostgreSQL 17 equal constants are spelled alike.
+      v_tree := replace(
+        v_tree, v_match.parts[1],
+        left(v_match.parts[1], length(v_match.parts[1]) - length(v_match.parts[3]) - 1) || '{GOODPATTERN})'
+      );
     end if;
   end loop;
 
@@ -150,13 +159,15 @@ begin
       v_verdict := null;
 
       if v_tag in ('OPEXPR', 'FUNCEXPR', 'SCALARARRAYOPEXPR', 'DISTINCTEXPR', 'NULLIFEXPR') then
-        if v_children <@ array['C']
-          and exists (select from pg_proc where oid = v_function and provolatile = 'i') then
+        if v_children <@ array['C'] and exists (
+          select from pg_proc
+          where oid = v_function and provolatile = 'i' and pronamespace = 'pg_catalog'::regnamespace
+        ) then
           -- Folded when planned; creating the validator has planned it once.
           v_verdict := '{C}';
         elsif v_function = any (v_total) then
           v_verdict := '{T}';
-        elsif v_children[2] = 'GOODPATTERN' then
+        elsif v_tag = 'OPEXPR' and v_children[2] = 'GOODPATTERN' then
           v_verdict := '{T}';
         end if;
       elsif v_tag = 'COERCEVIAIO' and v_children <@ array['C']
@@ -179,7 +190,7 @@ begin
     exit when v_tree = v_before;
   end loop;
 
-  return v_tree ~ '^\(\(?\{QUERY [^{}]*\{FROMEXPR :fromlist <> :quals <>\} :targetList \(\{TARGETENTRY :expr \{[CT]\} [^{}]*\}\)[^{}]*\}\)?\)$';
+  return v_tree ~ '^\(\(?\{QUERY [^{}]*\{FROMEXPR :fromlist <> :quals <>\} [^{}]*:targetList \(\{TARGETENTRY :expr \{[CT]\} [^{}]*\}\)[^{}]*\}\)?\)$';
 end
 $$;
 

@@ -13,6 +13,7 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_version flywheel._validator_versions;
@@ -21,7 +22,6 @@ declare
   v_reason_reads text[];
   v_reads text[];
   v_is_total boolean;
-  v_arguments text;
 begin
   select * into strict v_version
   from flywheel._validator_versions as v
@@ -60,60 +60,105 @@ begin
   where v.version_id = _build_version.version_id
   returning * into v_version;
 
-  if not v_version.is_total then
-    v_arguments := (
-      select string_agg(format('%I %s', c.name, c.type), ', ')
-      from flywheel._subject_columns(v_version.subject) as c
-      where c.name = any (v_reads)
-    );
-    execute format(
-      $function$
-        create function flywheel._try_%1$s(%2$s)
-        returns flywheel._outcome
-        language plpgsql
-        stable
-        as $body$
-        #variable_conflict use_variable
-        declare
-          v_outcome flywheel._outcome;
-          v_passed boolean;
-        begin
-          v_passed := flywheel._check_%1$s(%3$s);
-          v_outcome.code := case when v_passed then 1 when not v_passed then 0 else 2 end;
-          %4$s
-          %5$s
-          return v_outcome;
-        exception when others then
-          return row (3::pg_catalog.int2, null::pg_catalog.float8, null::pg_catalog.text, sqlerrm)::flywheel._outcome;
-        end
-        $body$
-      $function$,
-      version_id,
-      v_arguments,
-      (select string_agg(quote_ident(r), ', ') from unnest(v_body_reads) as r),
-      case when v_version.score is not null then
-        format('v_outcome.score := flywheel._score_%s(%s);', version_id,
-          (select string_agg(quote_ident(r), ', ') from unnest(v_score_reads) as r))
-      end,
-      case when v_version.reason is not null then
-        format('v_outcome.reason := flywheel._reason_%s(%s);', version_id,
-          (select string_agg(quote_ident(r), ', ') from unnest(v_reason_reads) as r))
-      end
-    );
-    execute format('revoke all on function flywheel._try_%s from public', version_id);
-    execute format('grant execute on function flywheel._try_%s to flywheel_validator', version_id);
-  end if;
+  perform flywheel._build_try(version_id);
 end
 $$;
 
 comment on function flywheel._build_version(integer) is
   'Checks the expressions of a validator version and makes the functions the compiled statements call.';
 
+create or replace function flywheel._build_try(version_id integer)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_version flywheel._validator_versions;
+  v_score text;
+  v_reason text;
+begin
+  select * into strict v_version
+  from flywheel._validator_versions as v
+  where v.version_id = _build_try.version_id;
+  if v_version.is_total then
+    return;
+  end if;
+
+  if v_version.score is not null then
+    v_score := format('v_outcome.score := %s;', flywheel._call_of(format('_score_%s', version_id)));
+  end if;
+  if v_version.reason is not null then
+    v_reason := format('v_outcome.reason := %s;', flywheel._call_of(format('_reason_%s', version_id)));
+  end if;
+  execute format(
+    $function$
+      create or replace function flywheel._try_%1$s(%2$s)
+      returns flywheel._outcome
+      language plpgsql
+      stable
+      as $body$
+      #variable_conflict use_variable
+      declare
+        v_outcome flywheel._outcome;
+        v_passed boolean;
+      begin
+        v_passed := %3$s;
+        v_outcome.code := case when v_passed then 1 when not v_passed then 0 else 2 end;
+        %4$s
+        %5$s
+        return v_outcome;
+      exception when others or assert_failure then
+        return row (
+          3::pg_catalog.int2, null::pg_catalog.float8, null::pg_catalog.text, pg_catalog.left(sqlerrm, 1000)
+        )::flywheel._outcome;
+      end
+      $body$
+    $function$,
+    version_id,
+    (
+      select string_agg(format('%I %s', c.name, c.type), ', ')
+      from flywheel._subject_columns(v_version.subject) as c
+      where c.name = any (v_version.reads)
+    ),
+    flywheel._call_of(format('_check_%s', version_id)),
+    v_score,
+    v_reason
+  );
+  execute format('revoke all on function flywheel._try_%s from public', version_id);
+  execute format('grant execute on function flywheel._try_%s to flywheel_validator', version_id);
+end
+$$;
+
+comment on function flywheel._build_try(integer) is
+  'Writes the function that runs a check, its score and its reason behind an exception block, unless the check needs none.';
+
+-- "flywheel._check_7(output, params)", its arguments by their names.
+create or replace function flywheel._call_of(function_name text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select format(
+    'flywheel.%I(%s)',
+    p.proname,
+    (select string_agg(quote_ident(a.name), ', ' order by a.position) from unnest(p.proargnames) with ordinality as a (name, position))
+  )
+  from pg_proc as p
+  where p.proname = function_name and p.pronamespace = 'flywheel'::regnamespace;
+$$;
+
+comment on function flywheel._call_of(text) is 'Call of a validator''s function, its arguments by name.';
+
 create or replace function flywheel._drop_version_functions(version_id integer)
 returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_function text;

@@ -36,11 +36,10 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
-  update flywheel.spans as s
-  set revised_at = statement_timestamp(), generation = flywheel._generation()
-  where s.trace_id = new.trace_id;
+  perform flywheel._revalidate_spans(array[new.trace_id]);
   return null;
 end
 $$;
@@ -53,6 +52,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_trace_ids constant uuid[] := array(select o.trace_id from old_rows as o order by o.trace_id);
@@ -72,6 +72,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 declare
   v_trace_ids uuid[];
@@ -98,6 +99,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   -- One TRUNCATE may name both tables, and a table cannot be truncated inside its own TRUNCATE.
@@ -117,6 +119,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
 as $$
 begin
   delete from flywheel._verdicts as v where v.span_id <> flywheel._no_span();

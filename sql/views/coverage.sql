@@ -57,4 +57,4 @@ comment on column flywheel.coverage.errored is 'The check itself failed.';
 comment on column flywheel.coverage.skipped is 'There was nothing to decide.';
 comment on column flywheel.coverage.pending is 'Enqueued and not decided yet.';
 comment on column flywheel.coverage.dead is 'Given up after too many attempts.';
-comment on column flywheel.coverage.missing is 'Neither written nor enqueued. 0 after flywheel.sweep(); rows written around the triggers are the only cause.';
+comment on column flywheel.coverage.missing is 'Neither written nor enqueued. 0 after flywheel.sweep(); rows written around the triggers, and a span and its trace written by two transactions at once, are the causes.';

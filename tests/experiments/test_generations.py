@@ -181,3 +181,58 @@ def test_writers_of_a_new_day_neither_wait_nor_deadlock(
     admin.execute("select * from flywheel.sweep()")
     assert admin.execute("select count(*) from flywheel._dimensions").fetchone() == (2,)
     assert admin.execute(rates).fetchall() == [("a", 2), ("b", 2)]
+
+
+def test_an_update_that_cannot_see_a_late_verdict_can_be_retried(
+    connect: Callable[..., Connection],
+) -> None:
+    """Its delete misses the verdict; replacing it is a serialization failure, not a broken key."""
+    admin, writer = connect(), connect(autocommit=False)
+    admin.execute("insert into flywheel.traces (output) values ('old')")
+    admin.execute(CHECK, ("check",))
+    writer.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    writer.execute("select count(*) from flywheel.traces")
+    admin.execute("call flywheel.backfill('check')")
+    with pytest.raises(errors.SerializationFailure):
+        writer.execute("update flywheel.traces set output = 'new'")
+    writer.rollback()
+    writer.execute("update flywheel.traces set output = 'new'")
+    writer.commit()
+    assert admin.execute("select revision from flywheel.verdicts").fetchall() == [(2,)]
+
+
+def test_a_reject_is_known_to_an_old_snapshot(connect: Callable[..., Connection]) -> None:
+    admin, writer = connect(), connect(autocommit=False)
+    writer.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    writer.execute("select count(*) from flywheel.traces")
+    admin.execute(
+        "select flywheel.create_validator('int', 'sql', 'output::int > 0', on_fail => 'reject')"
+    )
+    writer.execute("insert into flywheel.traces (output) values ('not a number')")
+    with pytest.raises(errors.DatabaseError, match='"int" rejects'):
+        writer.execute("insert into flywheel.traces (output) values ('0')")
+
+
+def test_a_drop_under_an_open_insert_keeps_its_verdict(connect: Callable[..., Connection]) -> None:
+    admin, writer = connect(), connect(autocommit=False)
+    admin.execute(CHECK, ("check",))
+    writer.execute("insert into flywheel.traces (output) values ('x y z')")
+    admin.execute("select flywheel.drop_validator('check')")
+    writer.commit()
+    assert admin.execute("select validator from flywheel.verdicts").fetchall() == [("check",)]
+
+
+def test_a_span_and_its_trace_in_two_open_transactions(connect: Callable[..., Connection]) -> None:
+    admin, one, two = connect(), connect(autocommit=False), connect(autocommit=False)
+    admin.execute(
+        "select flywheel.create_validator('has user', 'sql', 'user_id is not null', subject => 'span')"
+    )
+    trace = "00000000-0000-0000-0000-000000000001"
+    one.execute("insert into flywheel.traces (trace_id, user_id) values (%s, 'ann')", (trace,))
+    two.execute("insert into flywheel.spans (trace_id) values (%s)", (trace,))
+    one.commit()
+    two.commit()
+    admin.execute("select * from flywheel.sweep()")
+    rows = admin.execute("select passed from flywheel.verdicts").fetchall()
+    assert rows == [(True,)]
+    assert admin.execute("select pipeline from flywheel.pass_rates").fetchall() == [("default",)]

@@ -81,8 +81,8 @@ def test_every_function_pins_its_search_path_or_needs_none(everything: Connectio
           and p.prosqlbody is null  -- names in BEGIN ATOMIC are bound when it is made
           and p.proname !~ '^_try_\\d+$'
           and l.lanname in ('sql', 'plpgsql')
-          and not exists (
-            select from unnest(p.proconfig) s where s in ('search_path=pg_catalog, pg_temp')
+          and not coalesce(
+            p.proconfig @> array['search_path=pg_catalog, pg_temp', 'standard_conforming_strings=on'], false
           )
         """
     ).fetchall()
@@ -125,6 +125,7 @@ def test_functions_without_a_set_clause_qualify_every_name(everything: Connectio
         "into",
         "set",
         "lateral",
+        "conflict",
     }
     for name, body in bodies:
         # The statements a large call executes are string literals of the same text.
@@ -139,7 +140,9 @@ def test_functions_without_a_set_clause_qualify_every_name(everything: Connectio
         for line in code.splitlines():
             if "=" in line:
                 assert re.match(
-                    r"\s*(set |using |detail|hint|schema|table|constraint|errcode)", line
+                    r"\s*(set |using |detail|hint|schema|table|constraint|errcode"
+                    r"|status = excluded|skipped_reason = null)",
+                    line,
                 ), (name, line)
         calls = {call.lower() for call in re.findall(r"(?<![\w.])(\w+)\s*\(", code)}
         assert calls - syntax == set(), name
@@ -154,8 +157,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
     as_owner = {name for name, validator in rows if not validator}
     assert as_validator == {
         "_tg_traces__validate_inserted", "_tg_traces__validate_updated", "_tg_spans__validate_inserted",
-        "_tg_spans__validate_updated", "_gate", "_open_expression", "_validate_targets", "_enqueue_targets",
-        "_try_version",
+        "_tg_spans__validate_updated", "_gate", "_plan_expression", "_validate_targets", "_enqueue_targets", "_revalidate_spans", "_try_version",
     }  # fmt: skip
     assert as_owner == {
         "_add_dimension", "_tg_traces__revalidate_spans", "_tg_traces__delete_dependents",
@@ -179,7 +181,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
     )
     # Reads only, but opens a cursor over, or executes, what it was given.
     dynamic = {
-        "_open_expression",
+        "_plan_expression",
         "_try_version",
         "test_validator",
         "_gate",
