@@ -113,6 +113,10 @@ $body$,
       v_body := v_body || format(E'    %s;\n', v_statement);
     end loop;
     v_body := v_body || E'  else\n';
+    if inline_versions <> '{}' then
+      -- Or each row of the first large statement of a day would try it on its own.
+      v_body := v_body || format(E'    execute %L;\n', flywheel._add_dimensions(v_rows));
+    end if;
     foreach v_statement in array v_statements loop
       v_body := v_body || format(E'    execute %L;\n', v_statement);
     end loop;

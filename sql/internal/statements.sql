@@ -201,6 +201,27 @@ $$;
 comment on function flywheel._verdict_query(integer[], text, text) is
   'A query giving one row per verdict of these validator versions over these rows.';
 
+create or replace function flywheel._add_dimensions(rows_query text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select format(
+    $statement$select flywheel._add_dimension(
+      n.dimension_id, n.pipeline, n.variant, n.environment, n.release, n.node, pg_catalog.min(n.started_at)
+    )
+    from (%s
+    ) as n
+    group by n.dimension_id, n.pipeline, n.variant, n.environment, n.release, n.node$statement$,
+    rows_query
+  );
+$$;
+
+comment on function flywheel._add_dimensions(text) is
+  'The statement that writes the combinations of dimension values of these rows, each once.';
+
 -- The status a code stands for, as one expression used by every statement that writes or shows verdicts.
 create or replace function flywheel._status_of(code integer)
 returns text

@@ -7,7 +7,7 @@ select
   d.validator_id,
   r.version,
   r.language,
-  v.status,
+  v.status::text as status,
   case v.status when 'passed' then true when 'failed' then false end as passed,
   v.score,
   v.predicted_label,

@@ -61,7 +61,8 @@ def test_other_sessions_read_no_subtransaction_log(connect: Callable[..., Connec
     """A reader that meets the open transaction's rows never has to look up a parent."""
     writer, reader = connect(), connect()
     writer.execute("select flywheel.create_validator('json', 'sql', $$(output::jsonb) ? 'a'$$)")
-    reader.execute("select pg_stat_reset_slru('Subtrans')")
+    slru = "Subtrans" if reader.info.server_version < 170000 else "subtransaction"
+    reader.execute("select pg_stat_reset_slru(%s)", (slru,))
     with writer.transaction():
         for number in range(INSERTS):
             writer.execute(
@@ -70,6 +71,6 @@ def test_other_sessions_read_no_subtransaction_log(connect: Callable[..., Connec
         reader.execute("select count(*) from flywheel._verdicts")
         reader.execute("select count(*) from flywheel.traces")
     reads = reader.execute(
-        "select blks_read, blks_hit from pg_stat_slru where name = 'Subtrans'"
+        "select blks_read, blks_hit from pg_stat_slru where name = %s", (slru,)
     ).fetchone()
     assert reads == (0, 0)

@@ -130,9 +130,9 @@ def test_functions_without_a_set_clause_qualify_every_name(everything: Connectio
     for name, body in bodies:
         # The statements a large call executes are string literals of the same text.
         code = re.sub(r"--[^\n]*", "", body).replace("''", "'")
+        code = re.sub(r"operator\(pg_catalog\.[^)]*\)", " ", code)
         code = re.sub(r"execute '", "execute ", code)
         code = re.sub(r"'(?:[^']|'')*'", "''", code)
-        code = re.sub(r"operator\(pg_catalog\.[^)]*\)", " ", code)
         code = code.replace(":=", " ").replace("=>", " ").replace("#variable_conflict", "")
         operators = re.findall(r"[^\w\s().,;:'\"\[\]{}$]+", code)
         assert set(operators) - {"*", "=", "%"} == set(), (name, operators)
