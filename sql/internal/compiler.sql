@@ -47,6 +47,8 @@ begin
       || case when updated then flywheel._replace_jobs() else '' end);
   end if;
 
+  -- Whether the statement is a large one, and whether its rows carry this generation. One statement
+  -- has one default, so its first rows speak for all, and a large one is not read twice.
   v_body := format(
     $body$
 -- Generation %1$s of the validator set: %2$s inline, %3$s queued. Written by flywheel._compile().
@@ -56,13 +58,13 @@ declare
 begin
   select pg_catalog.count(*), pg_catalog.count(*) filter (where n.generation operator(pg_catalog.<>) %1$s)
   into v_rows, v_restamp
-  from new_rows as n%4$s;
+  from (select n.generation from new_rows as n%4$s limit 1001) as n;
   if v_rows operator(pg_catalog.=) 0 then
     return null;
   end if;
 $body$,
     generation, cardinality(inline_versions), cardinality(queued_versions),
-    case when updated then E'\n  where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end,
+    case when updated then ' where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end,
     case
       when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];'
       when adopt <> '' then E'\n  v_adopted pg_catalog.uuid[];'
@@ -114,8 +116,9 @@ $body$,
     end loop;
     v_body := v_body || E'  else\n';
     if inline_versions <> '{}' then
-      -- Or each row of the first large statement of a day would try it on its own.
-      v_body := v_body || format(E'    execute %L;\n', flywheel._add_dimensions(v_rows));
+      -- Or each row of the first large statement of a day would try it on its own. What comes only
+      -- later in the statement does.
+      v_body := v_body || format(E'    execute %L;\n', flywheel._add_dimensions(format('select r.* from (%s) as r limit 1000', v_rows)));
     end if;
     foreach v_statement in array v_statements loop
       v_body := v_body || format(E'    execute %L;\n', v_statement);
