@@ -105,6 +105,7 @@ grant execute on function
   flywheel._subject_columns(text),
   flywheel._cast_to(text),
   flywheel._subject_rows(text, text, text),
+  flywheel._stored_rows(text),
   flywheel._verdict_query(integer[], text, text),
   flywheel._validator_element(flywheel._validator_versions, text, boolean, text),
   flywheel._version_filters(flywheel._validator_versions, text),

@@ -118,7 +118,7 @@ comment on column flywheel.spans.attributes is 'Anything else, as a JSON object.
 comment on column flywheel.spans.received_at is 'When the database received the row. Set by the database.';
 comment on column flywheel.spans.revision is 'Starts at 1; an UPDATE of node, kind, input, output or attributes makes a new one and validates again. Set by the database.';
 comment on column flywheel.spans.generation is 'Generation of the validator set that validated the row. Set by the database.';
-comment on column flywheel.spans.revised_at is 'Start of the statement that last had the span validated again; null if none did. Set by the database.';
+comment on column flywheel.spans.revised_at is 'Start of the statement that made the latest revision; null for the first. Set by the database.';
 
 -- One row, updated before the catalog is read: two admins can then neither overlap nor, under
 -- REPEATABLE READ, compile a set that misses what the other has just committed.

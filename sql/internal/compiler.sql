@@ -24,11 +24,13 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
+  -- What an UPDATE changed, as _tg_targets__revise() marked it.
+  v_changed constant text := 'n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()';
   v_table constant text := case subject when 'trace' then 'traces' else 'spans' end;
   v_rows constant text := flywheel._subject_rows(
     subject, 'new_rows',
     case when updated
-      then 'n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()'
+      then v_changed
       else 'true'
     end
   );
@@ -64,7 +66,7 @@ begin
   end if;
 $body$,
     generation, cardinality(inline_versions), cardinality(queued_versions),
-    case when updated then ' where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end,
+    case when updated then ' where ' || v_changed end,
     case
       when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];'
       when adopt <> '' then E'\n  v_adopted pg_catalog.uuid[];'
@@ -86,7 +88,7 @@ $body$,
       when 'trace' then 's.trace_id operator(pg_catalog.=) n.trace_id'
       else E's.trace_id operator(pg_catalog.=) n.trace_id\n      and s.span_id operator(pg_catalog.=) n.span_id'
     end,
-    case when updated then E'\n      and n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp()' end
+    case when updated then E'\n      and ' || v_changed end
   );
 
   if updated then
@@ -95,7 +97,7 @@ $body$,
   select pg_catalog.array_agg(n.trace_id), pg_catalog.array_agg(%1$s)
   into v_trace_ids, v_span_ids
   from new_rows as n
-  where n.revised_at operator(pg_catalog.=) pg_catalog.statement_timestamp();
+  where %2$s;
   delete from flywheel._verdicts as v
   using rows from (pg_catalog.unnest(v_trace_ids), pg_catalog.unnest(v_span_ids)) as k (trace_id, span_id)
   where v.trace_id operator(pg_catalog.=) k.trace_id
@@ -105,7 +107,8 @@ $body$,
   where j.trace_id operator(pg_catalog.=) k.trace_id
     and j.span_id operator(pg_catalog.=) k.span_id;
 $body$,
-      case subject when 'trace' then 'flywheel._no_span()' else 'n.span_id' end
+      case subject when 'trace' then 'flywheel._no_span()' else 'n.span_id' end,
+      v_changed
     );
   end if;
 

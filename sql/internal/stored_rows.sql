@@ -1,5 +1,26 @@
 -- Validating rows that are stored already: sweep, backfill, a new trace's earlier spans, dry runs.
 
+-- Reads from two parameters of whoever executes it: $1 trace ids, $2 span ids.
+create or replace function flywheel._stored_rows(subject text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select flywheel._subject_rows(
+    subject,
+    case subject
+      when 'trace' then '(select t.* from unnest($1) as k (trace_id) join flywheel.traces as t using (trace_id))'
+      else '(select s.* from rows from (unnest($1), unnest($2)) as k (trace_id, span_id) join flywheel.spans as s using (trace_id, span_id))'
+    end,
+    'true'
+  );
+$$;
+
+comment on function flywheel._stored_rows(text) is
+  'A query giving the stored traces ($1) or spans ($1, $2) to validate, in the shape of _subject_rows().';
+
 -- Late verdicts. The caller has locked the targets FOR SHARE, so no UPDATE can start a new revision
 -- between reading a row and writing its verdict. Runs as flywheel_validator, as in the trigger.
 create or replace function flywheel._validate_targets(
@@ -13,19 +34,10 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_rows text;
   v_count bigint;
 begin
-  v_rows := flywheel._subject_rows(
-    subject,
-    case subject
-      when 'trace' then '(select t.* from unnest($1) as k (trace_id) join flywheel.traces as t using (trace_id))'
-      else '(select s.* from rows from (unnest($1), unnest($2)) as k (trace_id, span_id) join flywheel.spans as s using (trace_id, span_id))'
-    end,
-    'true'
-  );
   execute flywheel._insert_verdicts(
-    flywheel._verdict_query(versions, v_rows, purpose => 'late'), 'flywheel.now()'
+    flywheel._verdict_query(versions, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()'
   ) || flywheel._replace_verdicts()
   using trace_ids, span_ids;
   get diagnostics v_count = row_count;
@@ -51,14 +63,7 @@ declare
 begin
   execute flywheel._insert_jobs(
     versions,
-    flywheel._subject_rows(
-      subject,
-      case subject
-        when 'trace' then '(select t.* from unnest($1) as k (trace_id) join flywheel.traces as t using (trace_id))'
-        else '(select s.* from rows from (unnest($1), unnest($2)) as k (trace_id, span_id) join flywheel.spans as s using (trace_id, span_id))'
-      end,
-      'true'
-    ),
+    flywheel._stored_rows(subject),
     'flywheel.now()'
   ) || flywheel._replace_jobs()
   using trace_ids, span_ids;
