@@ -1,6 +1,8 @@
 """The SQL that is installed: where it lies, in which order it loads, how a migration runs it."""
 
 import hashlib
+import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +18,18 @@ _AFTER_TABLES = (
     "internal",
     "views",
     "functions",
+    "plpython/runtime.sql",
     "triggers/functions.sql",
     "privileges.sql",
     "triggers/triggers.sql",
 )
+
+
+#: Applied only where the server has plpython3u and a superuser migrates.
+PYTHON_RUNTIME = "plpython/runtime.sql"
+
+#: Python that travels inside that file: ours, and what our checks import.
+_TRAVELLING = ("flywheel_pl", "fastjsonschema")
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,45 @@ class Bundle:
         for entry in entries:
             path = self.sql / entry
             paths += sorted(path.glob("*.sql")) if path.is_dir() else [path]
-        return tuple(
-            SqlFile(path.relative_to(self.sql).as_posix(), path.read_text(encoding="utf-8"))
-            for path in paths
-        )
+        files = []
+        for path in paths:
+            name, text = path.relative_to(self.sql).as_posix(), path.read_text(encoding="utf-8")
+            files.append(SqlFile(name, _with_python(text) if name == PYTHON_RUNTIME else text))
+        return tuple(files)
+
+
+def _with_python(template: str) -> str:
+    """Write the travelling sources into the text of the Python runtime."""
+    sources = dict(sorted(_sources()))
+    core = {name: source for name, source in sources.items() if _is_core(name)}
+    library = {name: source for name, source in sources.items() if not _is_core(name)}
+    written = repr(sources)
+    if "$flywheel$" in written:
+        raise ValueError("a source holds the quote of the function it is written into")
+    release = hashlib.sha256(written.encode()).hexdigest()[:16]
+    for key, value in (
+        ("release", release), ("packages", _TRAVELLING), ("core", core), ("library", library),
+    ):  # fmt: skip
+        template = template.replace("{{" + key + "}}", repr(value))
+    return template
+
+
+def _is_core(module: str) -> bool:
+    return module.split(".")[0] == "flywheel_pl" and ".checks" not in module
+
+
+def _sources() -> Iterator[tuple[str, tuple[bool, str]]]:
+    """Yield (module, (is it a package, source)) of every module that travels."""
+    for package in _TRAVELLING:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModuleNotFoundError(f"{package} is not installed: reinstall flywheel-db")
+        root = Path(next(iter(spec.submodule_search_locations)))
+        for path in root.rglob("*.py"):
+            parts = (package, *path.relative_to(root).with_suffix("").parts)
+            is_package = parts[-1] == "__init__"
+            name = ".".join(parts[:-1] if is_package else parts)
+            yield name, (is_package, path.read_text(encoding="utf-8"))
 
 
 def run_sql_beside(migration: str) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from flywheel_db.bundle import Bundle, SqlFile
+from flywheel_db.bundle import PYTHON_RUNTIME, Bundle, SqlFile
 from flywheel_db.connection import connect
 from flywheel_db.errors import MigrationError
 
@@ -173,6 +173,14 @@ def _file_script(file: SqlFile) -> str:
     return f"-- {file.name}\n{file.text}"
 
 
+def _can_have_python(connection: Connection[TupleRow]) -> bool:
+    row = connection.execute(
+        "select (select rolsuper from pg_roles where rolname = current_user)"
+        " and exists (select from pg_available_extensions where name = 'plpython3u')"
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
 def _alembic_config(bundle: Bundle, output: io.StringIO | None = None) -> Config:
     config = Config(output_buffer=output or io.StringIO())
     config.set_main_option("script_location", str(bundle.migrations).replace("%", "%%"))
@@ -238,15 +246,24 @@ def _plan(connection: Connection[TupleRow], bundle: Bundle) -> _Plan:
         current,
         head,
         tuple(_revisions(bundle, current)),
-        tuple(_changed_files(bundle, applied)),
+        tuple(_changed_files(bundle, applied, _can_have_python(connection))),
         tuple(step for _, step in _online_steps(bundle) if step.name not in done),
         tuple(_warnings(connection)),
     )
 
 
-def _changed_files(bundle: Bundle, applied: dict[str, str]) -> Iterator[SqlFile]:
+def _changed_files(
+    bundle: Bundle, applied: dict[str, str], can_have_python: bool
+) -> Iterator[SqlFile]:
     """Yield what to re-apply; with anything new come the privileges, which name every object."""
     changed = {file.name for file in bundle.files if applied.get(file.name) != file.sha256}
+    if PYTHON_RUNTIME in changed and not can_have_python:
+        if PYTHON_RUNTIME in applied:
+            raise MigrationError(
+                "the Python runtime in the database must be replaced, which only a superuser can",
+                hint="Run flywheel-db migrate as a superuser, where plpython3u is available.",
+            )
+        changed.remove(PYTHON_RUNTIME)
     for file in bundle.files:
         if file.name in changed or (changed and file.name == "privileges.sql"):
             yield file
@@ -264,7 +281,23 @@ def _warnings(connection: Connection[TupleRow]) -> Iterator[str]:
             f"pgvector {vector} can corrupt an HNSW index during VACUUM; 0.8.4 or later does not."
         )
     if "plpython3u" not in versions:
-        yield "plpython3u is not available: SQL validators run inline, Python ones will not."
+        yield (
+            "plpython3u is not available: SQL validators run inside the INSERT, Python ones "
+            "are queued for a worker."
+        )
+    elif not _can_have_python(connection) and not _has_python(connection):
+        yield (
+            "only a superuser can install Python inside the database: until one runs migrate, "
+            "Python validators are queued for a worker."
+        )
+
+
+def _has_python(connection: Connection[TupleRow]) -> bool:
+    row = connection.execute(
+        "select exists (select from pg_proc where proname = '_run_python'"
+        " and pronamespace = to_regnamespace('flywheel'))"
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _apply_patiently(
@@ -369,7 +402,10 @@ def _run_online_steps(connection: Connection[TupleRow], bundle: Bundle, report: 
     """Run what cannot be in a transaction: one process at a time, each step recorded."""
     connection.commit()
     connection.autocommit = True
-    connection.execute("select pg_advisory_lock(%s)", (_ADVISORY_LOCK + 1,))
+    # Not waited for inside a statement: its snapshot would hold up the index that the holder of the
+    # lock is building, each waiting for the other.
+    while not _try_advisory_lock(connection):
+        time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
     try:
         for step in _plan(connection, bundle).online:
             report(f"online {step.name}")
@@ -380,6 +416,11 @@ def _run_online_steps(connection: Connection[TupleRow], bundle: Bundle, report: 
     finally:
         connection.execute("select pg_advisory_unlock(%s)", (_ADVISORY_LOCK + 1,))
         connection.autocommit = False
+
+
+def _try_advisory_lock(connection: Connection[TupleRow]) -> bool:
+    row = connection.execute("select pg_try_advisory_lock(%s)", (_ADVISORY_LOCK + 1,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _drop_invalid_index(connection: Connection[TupleRow], index: str) -> None:

@@ -58,12 +58,13 @@ grant execute on function flywheel.now(), flywheel.uuidv7(), flywheel._generatio
 -- Readers and labelers see everything that is public.
 grant select on
   flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
-  flywheel.pass_rates, flywheel.validators, flywheel.jobs
+  flywheel.pass_rates, flywheel.validators, flywheel.jobs, flywheel.builtin_validators
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
 grant execute on function
-  flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint)
+  flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
+  flywheel._builtins()
   to flywheel_reader, flywheel_labeler;
 
 -- The AI engineer: defines validators, reads everything, removes data.
@@ -71,16 +72,24 @@ grant delete, truncate on flywheel.traces, flywheel.spans to flywheel_admin;
 grant execute on function
   flywheel.create_validator(
     text, text, text, text, text, text, text, text, text, text, double precision, jsonb, text, text, text,
-    integer, text, interval, boolean
+    integer, text, interval, boolean, jsonb
   ),
+  flywheel._create_python_code(text),
+  flywheel._has_python(),
+  flywheel._create_validator(text, flywheel._validator_versions, boolean),
   flywheel.alter_validator(
     text, text, jsonb, text, text, text, text, text, text, text, text, double precision, text, integer, text,
-    interval, text[]
+    interval, text[], jsonb
+  ),
+  flywheel._alter_validator(text, flywheel._validator_versions, text[]),
+  flywheel.enable_builtin(
+    text, text, text, jsonb, text, text, text, text, text, text, double precision, text, interval, boolean, jsonb
   ),
   flywheel.enable_validator(text),
   flywheel.disable_validator(text),
   flywheel.drop_validator(text, boolean),
   flywheel.test_validator(text, integer),
+  flywheel.evaluate(text, jsonb),
   flywheel.explain_validators(text),
   flywheel.sweep(integer),
   flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid)
@@ -90,7 +99,7 @@ grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, int
 -- The role validators run as: reads what they judge, writes what they find.
 grant select on
   flywheel.traces, flywheel.spans, flywheel._dimensions, flywheel._validators, flywheel._validator_versions,
-  flywheel._verdicts, flywheel._jobs
+  flywheel._verdicts, flywheel._jobs, flywheel._breaches
   to flywheel_validator;
 grant insert, update, delete on flywheel._verdicts, flywheel._jobs to flywheel_validator;
 grant update (generation) on flywheel.traces to flywheel_validator;
@@ -108,10 +117,22 @@ grant execute on function
   flywheel._stored_rows(text),
   flywheel._verdict_query(integer[], text, text),
   flywheel._validator_element(flywheel._validator_versions, text, boolean, text),
-  flywheel._version_filters(flywheel._validator_versions, text),
+  flywheel._version_filters(flywheel._validator_versions, text, text),
+  flywheel._dimension_condition(text),
   flywheel._call_arguments(text[], text, jsonb),
-  flywheel._insert_verdicts(text, text),
-  flywheel._insert_jobs(integer[], text, text),
+  flywheel._insert_verdicts(text, text, boolean),
+  flywheel._insert_jobs(integer[], text, text, boolean),
+  flywheel._has_python(),
+  flywheel._mode_of(flywheel._validator_versions),
+  flywheel._default_budget(),
+  flywheel._builtins(),
+  flywheel._python_column(text, text),
+  flywheel._python_query(integer[], text, text),
+  flywheel._call_python(text, text[], integer, text[], integer[], text),
+  flywheel._python_failure(integer, text[], integer[], integer[], text),
+  flywheel._record_breach(integer, text),
+  flywheel._attack_score(text),
+  flywheel._json_problem(text, boolean),
   flywheel._replace_verdicts(),
   flywheel._replace_jobs()
   to flywheel_validator;
@@ -124,9 +145,21 @@ begin
   for v_function in
     select p.oid
     from pg_catalog.pg_proc as p
-    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^_(check|score|reason|try)_\d+$'
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^(_(check|score|reason|try|python)_\d+|_run_python|_boot_python|_load_python_library)$'
   loop
     execute pg_catalog.format('grant execute on function %s to flywheel_validator', v_function);
+  end loop;
+
+  -- The compiler asks what a Python validator reads; that compiles code and runs none.
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname in ('_describe_python', '_describe_builtin', '_boot_python', '_load_python_library')
+  loop
+    execute pg_catalog.format(
+      'grant execute on function %s to %s', v_function,
+      (select n.nspowner::regrole from pg_catalog.pg_namespace as n where n.nspname = 'flywheel')
+    );
   end loop;
 
   -- What runs users' expressions runs as the role that has nothing else. Giving a function to a
@@ -139,7 +172,7 @@ begin
       and p.proname = any (array[
         '_tg_traces__validate_inserted', '_tg_traces__validate_updated',
         '_tg_spans__validate_inserted', '_tg_spans__validate_updated',
-        '_gate', '_plan_expression', '_validate_targets', '_enqueue_targets', '_revalidate_spans', '_try_version'
+        '_gate', '_plan_expression', '_validate_targets', '_enqueue_targets', '_revalidate_spans', '_try_version', '_try_rows'
       ])
       and p.proowner <> 'flywheel_validator'::regrole
   loop

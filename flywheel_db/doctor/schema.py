@@ -32,6 +32,7 @@ RUN_AS_VALIDATOR = (
     "_validate_targets",
     "_enqueue_targets",
     "_try_version",
+    "_try_rows",
 )
 
 GRANT = "grant flywheel_writer (or _reader, _labeler, _admin) to the user"

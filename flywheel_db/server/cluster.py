@@ -15,6 +15,7 @@ from flywheel_db.errors import ServerError
 from flywheel_db.server import home as homes
 from flywheel_db.server.binaries import INSTALL_HINT, binaries_for, find_binaries
 from flywheel_db.server.home import Server, State
+from flywheel_db.server.libraries import lend_libraries
 from flywheel_db.server.os_user import Owner, acting_as, output, owner_of, run
 
 # Outside the range that Linux and macOS hand out for outgoing connections, so the
@@ -136,6 +137,7 @@ def _start(bin_dir: Path, home: Path, state: State) -> Server:
     socket_dir = homes.socket_dir_for(home, state)
     port = state.port
     give_up = time.monotonic() + 30
+    libraries = lend_libraries(home, bin_dir)
     while True:
         if not _port_is_free(port):
             port = _free_port()
@@ -147,7 +149,8 @@ def _start(bin_dir: Path, home: Path, state: State) -> Server:
         directories = shlex.quote(f'"{socket_dir}"')
         options = f"-c port={port} -c unix_socket_directories={directories}"
         limit = str(_START_SECONDS)
-        started = _pg_ctl(bin_dir, "start", "-D", data_dir, "-l", log, "-t", limit, "-o", options)
+        arguments = ("start", "-D", data_dir, "-l", log, "-t", limit, "-o", options)
+        started = _pg_ctl(bin_dir, *arguments, variables=libraries)
         if started.returncode == 0:
             return homes.server_at(home, socket_dir, port)
         with log.open("rb") as file:
@@ -158,8 +161,10 @@ def _start(bin_dir: Path, home: Path, state: State) -> Server:
         time.sleep(0.2)
 
 
-def _pg_ctl(bin_dir: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return run([bin_dir / "pg_ctl", "-s", "-w", *arguments])
+def _pg_ctl(
+    bin_dir: Path, *arguments: str | Path, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return run([bin_dir / "pg_ctl", "-s", "-w", *arguments], variables)
 
 
 def _port_is_free(port: int) -> bool:

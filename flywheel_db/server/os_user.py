@@ -4,7 +4,7 @@ import contextlib
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,9 @@ def acting_as(owner: Owner) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
+def run(
+    command: Sequence[str | Path], variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a PostgreSQL program as the user we act as.
 
     The environment is a short list: what PL/Python code can read from the server's
@@ -73,7 +75,7 @@ def run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
     """
     environment = {name: os.environ[name] for name in ("PATH", "TZ") if name in os.environ}
     # UTF-8 for PL/Python's files, and messages that we can read.
-    environment |= {"LANG": "C.UTF-8", "LC_MESSAGES": "C"}
+    environment |= {"LANG": "C.UTF-8", "LC_MESSAGES": "C", **(variables or {})}
     # PostgreSQL wants the real user to be the effective one, with no way back to root.
     acting = os.geteuid() != os.getuid()
     return subprocess.run(  # noqa: S603

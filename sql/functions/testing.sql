@@ -23,6 +23,10 @@ as $$
 declare
   v_version flywheel._validator_versions := flywheel._latest_version(flywheel._find_validator(name));
 begin
+  if v_version.language = 'python' and not flywheel._has_python() then
+    raise exception 'this database has no Python inside, so % cannot be tried here', quote_ident(name)
+      using errcode = 'LF103', hint = 'A superuser installs it: flywheel-db migrate, where plpython3u is available.';
+  end if;
   if n is null or n < 1 then
     raise exception 'n is %', coalesce(n::text, 'null')
       using errcode = 'LF002', hint = 'Give the number of recent rows to try, at least 1.';
@@ -42,6 +46,47 @@ $$;
 
 comment on function flywheel.test_validator(text, integer) is
   'Dry run of a validator''s newest version, enabled or not, over the latest n rows it applies to: one row per result, status_count rows of each status. Nothing is stored.';
+
+create or replace function flywheel.evaluate(name text, given jsonb)
+returns table (
+  n bigint,
+  status text,
+  passed boolean,
+  score double precision,
+  reason text,
+  error text,
+  predicted_label text,
+  confidence real
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_version flywheel._validator_versions := flywheel._latest_version(flywheel._find_validator(name));
+begin
+  if given is null or jsonb_typeof(given) <> 'array' or exists (
+    select from jsonb_array_elements(given) as g (value) where jsonb_typeof(g.value) <> 'object'
+  ) then
+    raise exception 'the rows are not a JSON array of objects'
+      using errcode = 'LF002', hint = 'For example: ''[{"input": "Hi", "output": "Hello"}]''.';
+  end if;
+  if v_version.language = 'python' and not flywheel._has_python() then
+    raise exception 'this database has no Python inside, so % cannot be evaluated here', quote_ident(name)
+      using errcode = 'LF103', hint = 'A superuser installs it: flywheel-db migrate, where plpython3u is available.';
+  end if;
+  return query
+    select r.n, flywheel._status_of(r.code), case r.code when 1 then true when 0 then false end,
+      r.score, r.reason, r.error, r.predicted_label, r.confidence
+    from flywheel._try_rows(v_version.version_id, given) as r
+    order by r.n;
+end
+$$;
+
+comment on function flywheel.evaluate(text, jsonb) is
+  'What a validator''s newest version says of rows that are in no table: a JSON array of objects with the columns of a trace (or span). n counts from 1. Nothing is stored.';
 
 create or replace function flywheel.explain_validators(target text default 'traces')
 returns text

@@ -9,13 +9,27 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  if version.language is distinct from 'sql' then
+  if version.language is null or version.language not in ('sql', 'python') then
     raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
-      using errcode = 'LF001', hint = 'This release runs validators in the language ''sql''.';
+      using errcode = 'LF001', hint = 'This release runs validators in ''sql'' and ''python''.';
   end if;
   if btrim(coalesce(version.body, '')) = '' then
     raise exception 'the body is empty'
-      using errcode = 'LF001', hint = 'Give an SQL expression over the row, for example: length(output) < 2000';
+      using errcode = 'LF001',
+        hint = case version.language
+          when 'python' then 'Give the body of a Python function, for example: return len(output) < 2000'
+          else 'Give an SQL expression over the row, for example: length(output) < 2000'
+        end;
+  end if;
+  perform flywheel._check_budget(version.budget);
+  if version.language = 'python' then
+    if version.score is not null or version.reason is not null then
+      raise exception 'score and reason are SQL expressions, and the language is python'
+        using errcode = 'LF001', hint = 'Return them from the body: return {"passed": ok, "score": n, "reason": why}';
+    end if;
+  elsif version.budget <> '{}' then
+    raise exception 'a budget is for Python, and the language is %', version.language
+      using errcode = 'LF001', hint = 'Leave budget out; an SQL validator is bounded by statement_timeout.';
   end if;
   if version.subject is null or version.subject not in ('trace', 'span') then
     raise exception 'the subject % is not available', coalesce(quote_literal(version.subject), 'null')
@@ -70,15 +84,29 @@ as $$
 declare
   v_version_id integer;
 begin
+  if version.builtin is not null then
+    version := flywheel._render_builtin(version);
+  end if;
   perform flywheel._check_validator(version);
+  if version.language = 'python' and version.mode = 'inline' and not flywheel._has_python() then
+    if 'reject' in (version.on_fail, version.on_error) then
+      raise exception 'a validator that rejects must run inside the INSERT, and this database has no Python'
+        using errcode = 'LF001',
+          hint = 'Have a superuser run flywheel-db migrate where plpython3u is available, or write the check in SQL.';
+    end if;
+    version.mode := 'queued';
+    raise notice 'this database has no Python inside, so the validator is queued'
+      using hint = 'A worker decides what is enqueued. flywheel-db doctor says what runs where.';
+  end if;
   insert into flywheel._validator_versions (
     validator_id, version, language, subject, mode, body, params, score, reason, pipeline, node, kind,
-    sample_rate, on_fail, on_error, model, few_shot_k, description, review_every
+    sample_rate, on_fail, on_error, model, few_shot_k, description, review_every, code_id, builtin, budget
   )
   select version.validator_id, coalesce(max(v.version), 0) + 1,
     version.language, version.subject, version.mode, version.body, version.params, version.score, version.reason,
     version.pipeline, version.node, version.kind, version.sample_rate, version.on_fail, version.on_error,
-    version.model, version.few_shot_k, version.description, version.review_every
+    version.model, version.few_shot_k, version.description, version.review_every,
+    version.code_id, version.builtin, version.budget
   from flywheel._validator_versions as v
   where v.validator_id = version.validator_id
   returning version_id into v_version_id;
@@ -161,6 +189,48 @@ $$;
 
 comment on function flywheel._latest_version(integer) is 'The newest version of a validator.';
 
+-- What create_validator() and enable_builtin() come to. Granted to admins, who might call it by
+-- themselves: a version with Python code is refused unless a superuser has made the code.
+create or replace function flywheel._create_validator(
+  name text, version flywheel._validator_versions, enabled boolean
+)
+returns integer
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_generation integer := flywheel._begin_change();
+  v_validator record;
+begin
+  if btrim(coalesce(name, '')) = '' or length(name) > 200 then
+    raise exception 'a validator needs a name of 1 to 200 characters' using errcode = 'LF001';
+  end if;
+  select d.validator_id, d.dropped_at into v_validator
+  from flywheel._validators as d
+  where d.name = _create_validator.name;
+
+  if v_validator.validator_id is null then
+    insert into flywheel._validators (name) values (_create_validator.name) returning validator_id into version.validator_id;
+  elsif v_validator.dropped_at is null then
+    raise exception 'there is a validator % already', quote_ident(name)
+      using errcode = 'LF201', hint = 'Use flywheel.alter_validator() to make a new version of it, or drop it first.';
+  else
+    -- A dropped name goes on with its next version, so that old verdicts keep their meaning.
+    version.validator_id := v_validator.validator_id;
+    update flywheel._validators as d set dropped_at = null where d.validator_id = version.validator_id;
+  end if;
+  perform flywheel._add_version(version, v_generation, enabled);
+  return version.validator_id;
+end
+$$;
+
+comment on function flywheel._create_validator(text, flywheel._validator_versions, boolean) is
+  'Creates a validator of a given first version.';
+
+-- With the rights of the caller, because that is who makes the code of a Python validator.
 create or replace function flywheel.create_validator(
   name text,
   language text,
@@ -180,38 +250,18 @@ create or replace function flywheel.create_validator(
   few_shot_k integer default null,
   description text default null,
   review_every interval default null,
-  enabled boolean default true
+  enabled boolean default true,
+  budget jsonb default '{}'
 )
 returns integer
 language plpgsql
 volatile
-security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_generation integer := flywheel._begin_change();
-  v_validator record;
   v_version flywheel._validator_versions;
 begin
-  if btrim(coalesce(name, '')) = '' or length(name) > 200 then
-    raise exception 'a validator needs a name of 1 to 200 characters' using errcode = 'LF001';
-  end if;
-  select d.validator_id, d.dropped_at into v_validator
-  from flywheel._validators as d
-  where d.name = create_validator.name;
-
-  if v_validator.validator_id is null then
-    insert into flywheel._validators (name) values (create_validator.name) returning validator_id into v_version.validator_id;
-  elsif v_validator.dropped_at is null then
-    raise exception 'there is a validator % already', quote_ident(name)
-      using errcode = 'LF201', hint = 'Use flywheel.alter_validator() to make a new version of it, or drop it first.';
-  else
-    -- A dropped name goes on with its next version, so that old verdicts keep their meaning.
-    v_version.validator_id := v_validator.validator_id;
-    update flywheel._validators as d set dropped_at = null where d.validator_id = v_version.validator_id;
-  end if;
-
   v_version.language := language;
   v_version.subject := subject;
   v_version.mode := mode;
@@ -229,35 +279,22 @@ begin
   v_version.few_shot_k := few_shot_k;
   v_version.description := description;
   v_version.review_every := review_every;
-  perform flywheel._add_version(v_version, v_generation, enabled);
-  return v_version.validator_id;
+  v_version.budget := budget;
+  if language = 'python' then
+    v_version.code_id := flywheel._create_python_code(body);
+  end if;
+  return flywheel._create_validator(name, v_version, enabled);
 end
 $$;
 
 comment on function flywheel.create_validator(
   text, text, text, text, text, text, text, text, text, text, double precision, jsonb, text, text, text,
-  integer, text, interval, boolean
+  integer, text, interval, boolean, jsonb
 ) is
-  'Creates a validator and, unless enabled => false, has every row that arrives from now on checked by it. Returns its id. body is an SQL expression over the row and params that is true when the row is good; null means there was nothing to decide.';
+  'Creates a validator and, unless enabled => false, has every row that arrives from now on checked by it. Returns its id. In SQL, body is an expression over the row and params that is true when the row is good; null means there was nothing to decide. In Python, which asks for a superuser, it is the body of a function of the same names.';
 
-create or replace function flywheel.alter_validator(
-  name text,
-  body text default null,
-  params jsonb default null,
-  score text default null,
-  reason text default null,
-  pipeline text default null,
-  node text default null,
-  kind text default null,
-  mode text default null,
-  on_fail text default null,
-  on_error text default null,
-  sample_rate double precision default null,
-  model text default null,
-  few_shot_k integer default null,
-  description text default null,
-  review_every interval default null,
-  clear text[] default '{}'
+create or replace function flywheel._alter_validator(
+  name text, change flywheel._validator_versions, clear text[]
 )
 returns integer
 language plpgsql
@@ -285,33 +322,96 @@ begin
     select from flywheel._validator_versions as v
     where v.validator_id = v_version.validator_id and upper_inf(v.active_generations)
   );
+  if v_version.builtin is not null and (change.body is not null or change.score is not null or change.reason is not null) then
+    raise exception '% is the built-in check %, whose text is fixed', quote_ident(name), v_version.builtin
+      using errcode = 'LF001', hint = 'Change its params, or create a validator of your own.';
+  end if;
 
-  v_version.body := coalesce(body, v_version.body);
-  v_version.params := coalesce(params, v_version.params);
-  v_version.score := case when 'score' = any (clear) then null else coalesce(score, v_version.score) end;
-  v_version.reason := case when 'reason' = any (clear) then null else coalesce(reason, v_version.reason) end;
-  v_version.pipeline := case when 'pipeline' = any (clear) then null else coalesce(pipeline, v_version.pipeline) end;
-  v_version.node := case when 'node' = any (clear) then null else coalesce(node, v_version.node) end;
-  v_version.kind := case when 'kind' = any (clear) then null else coalesce(kind, v_version.kind) end;
-  v_version.mode := coalesce(mode, v_version.mode);
-  v_version.on_fail := coalesce(on_fail, v_version.on_fail);
-  v_version.on_error := coalesce(on_error, v_version.on_error);
-  v_version.sample_rate := coalesce(sample_rate, v_version.sample_rate);
-  v_version.model := case when 'model' = any (clear) then null else coalesce(model, v_version.model) end;
-  v_version.few_shot_k := case when 'few_shot_k' = any (clear) then null else coalesce(few_shot_k, v_version.few_shot_k) end;
-  v_version.description := case when 'description' = any (clear) then null else coalesce(description, v_version.description) end;
-  v_version.review_every := case when 'review_every' = any (clear) then null else coalesce(review_every, v_version.review_every) end;
+  v_version.code_id := coalesce(change.code_id, v_version.code_id);
+  v_version.budget := coalesce(change.budget, v_version.budget);
+  v_version.body := coalesce(change.body, v_version.body);
+  v_version.params := coalesce(change.params, v_version.params);
+  v_version.score := case when 'score' = any (clear) then null else coalesce(change.score, v_version.score) end;
+  v_version.reason := case when 'reason' = any (clear) then null else coalesce(change.reason, v_version.reason) end;
+  v_version.pipeline := case when 'pipeline' = any (clear) then null else coalesce(change.pipeline, v_version.pipeline) end;
+  v_version.node := case when 'node' = any (clear) then null else coalesce(change.node, v_version.node) end;
+  v_version.kind := case when 'kind' = any (clear) then null else coalesce(change.kind, v_version.kind) end;
+  v_version.mode := coalesce(change.mode, v_version.mode);
+  v_version.on_fail := coalesce(change.on_fail, v_version.on_fail);
+  v_version.on_error := coalesce(change.on_error, v_version.on_error);
+  v_version.sample_rate := coalesce(change.sample_rate, v_version.sample_rate);
+  v_version.model := case when 'model' = any (clear) then null else coalesce(change.model, v_version.model) end;
+  v_version.few_shot_k := case when 'few_shot_k' = any (clear) then null else coalesce(change.few_shot_k, v_version.few_shot_k) end;
+  v_version.description := case when 'description' = any (clear) then null else coalesce(change.description, v_version.description) end;
+  v_version.review_every := case when 'review_every' = any (clear) then null else coalesce(change.review_every, v_version.review_every) end;
   perform flywheel._add_version(v_version, v_generation, v_enabled);
 
   return (flywheel._latest_version(v_version.validator_id)).version;
 end
 $$;
 
+comment on function flywheel._alter_validator(text, flywheel._validator_versions, text[]) is
+  'Makes a new version of a validator, of what is not null in a change.';
+
+create or replace function flywheel.alter_validator(
+  name text,
+  body text default null,
+  params jsonb default null,
+  score text default null,
+  reason text default null,
+  pipeline text default null,
+  node text default null,
+  kind text default null,
+  mode text default null,
+  on_fail text default null,
+  on_error text default null,
+  sample_rate double precision default null,
+  model text default null,
+  few_shot_k integer default null,
+  description text default null,
+  review_every interval default null,
+  clear text[] default '{}',
+  budget jsonb default null
+)
+returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_change flywheel._validator_versions;
+begin
+  v_change.body := body;
+  v_change.params := params;
+  v_change.score := score;
+  v_change.reason := reason;
+  v_change.pipeline := pipeline;
+  v_change.node := node;
+  v_change.kind := kind;
+  v_change.mode := mode;
+  v_change.on_fail := on_fail;
+  v_change.on_error := on_error;
+  v_change.sample_rate := sample_rate;
+  v_change.model := model;
+  v_change.few_shot_k := few_shot_k;
+  v_change.description := description;
+  v_change.review_every := review_every;
+  v_change.budget := budget;
+  if body is not null and exists (
+    select from flywheel.validators as v where v.name = alter_validator.name and v.language = 'python' and v.builtin is null
+  ) then
+    v_change.code_id := flywheel._create_python_code(body);
+  end if;
+  return flywheel._alter_validator(name, v_change, clear);
+end
+$$;
+
 comment on function flywheel.alter_validator(
   text, text, jsonb, text, text, text, text, text, text, text, text, double precision, text, integer, text,
-  interval, text[]
+  interval, text[], jsonb
 ) is
-  'Makes a new version of a validator; what is not given stays, what clear names is removed. Verdicts of the old version stay and name it. Returns the new version''s number.';
+  'Makes a new version of a validator; what is not given stays, what clear names is removed. Verdicts of the old version stay and name it. A new body of a Python validator asks for a superuser. Returns the new version''s number.';
 
 create or replace function flywheel.enable_validator(name text)
 returns void
@@ -326,12 +426,13 @@ declare
   v_version flywheel._validator_versions;
 begin
   v_version := flywheel._latest_version(flywheel._find_validator(name));
+  perform flywheel._close_breaker(v_version.version_id);
   perform flywheel._switch_version(v_version.validator_id, v_version.version_id, v_generation);
 end
 $$;
 
 comment on function flywheel.enable_validator(text) is
-  'Has every row that arrives from now on checked by the validator''s newest version. Nothing changes if it is enabled.';
+  'Has every row that arrives from now on checked by the validator''s newest version. If its circuit breaker has moved it to the queue, it runs inside the INSERT again, and sweep() decides what was enqueued meanwhile. Otherwise nothing changes if it is enabled.';
 
 create or replace function flywheel.disable_validator(name text)
 returns void
@@ -365,6 +466,10 @@ declare
   v_version_ids integer[] := array(
     select v.version_id from flywheel._validator_versions as v where v.validator_id = v_validator_id
   );
+  v_code_ids integer[] := array(
+    select distinct v.code_id from flywheel._validator_versions as v
+    where v.validator_id = v_validator_id and v.code_id is not null
+  );
 begin
   perform flywheel._switch_version(v_validator_id, null, v_generation);
   delete from flywheel._jobs as j where j.version_id = any (v_version_ids);
@@ -377,6 +482,7 @@ begin
     delete from flywheel._verdicts as v where v.version_id = any (v_version_ids);
     perform flywheel._drop_version_functions(id) from unnest(v_version_ids) as id;
     delete from flywheel._validators as d where d.validator_id = v_validator_id;
+    perform flywheel._drop_python_code(id) from unnest(v_code_ids) as id;
   else
     update flywheel._validators as d set dropped_at = flywheel.now() where d.validator_id = v_validator_id;
   end if;

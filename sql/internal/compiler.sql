@@ -14,8 +14,8 @@
 -- A set of a few statements over the rows of one trigger call. Planned once per session while the
 -- call is small, so the plan is one for small calls; a large call is planned for its own size.
 create or replace function flywheel._compiled_body(
-  subject text, generation integer, inline_versions integer[], queued_versions integer[], updated boolean,
-  adopt text default ''
+  subject text, generation integer, inline_versions integer[], python_versions integer[],
+  queued_versions integer[], updated boolean, adopt text default ''
 )
 returns text
 language plpgsql
@@ -37,12 +37,20 @@ declare
   v_now constant text := 'flywheel.now()';
   v_statements text[] := array[]::text[];
   v_statement text;
+  v_paused text;
   v_body text;
 begin
   if inline_versions <> '{}' then
     v_statements := v_statements || (flywheel._insert_verdicts(
       flywheel._verdict_query(inline_versions, v_rows, purpose => 'insert'), v_now
     ) || case when updated then flywheel._replace_verdicts() else '' end);
+  end if;
+  if python_versions <> '{}' then
+    v_statements := v_statements || (flywheel._insert_verdicts(
+      flywheel._python_query(python_versions, v_rows, purpose => 'insert'), v_now, is_python => true
+    ) || case when updated then flywheel._replace_verdicts() else '' end);
+    v_paused := flywheel._insert_jobs(python_versions, v_rows, v_now, only_paused => true)
+      || case when updated then flywheel._replace_jobs() else '' end;
   end if;
   if queued_versions <> '{}' then
     v_statements := v_statements || (flywheel._insert_jobs(queued_versions, v_rows, v_now)
@@ -53,7 +61,7 @@ begin
   -- has one default, so its first rows speak for all, and a large one is not read twice.
   v_body := format(
     $body$
--- Generation %1$s of the validator set: %2$s inline, %3$s queued. Written by flywheel._compile().
+-- Generation %1$s of the validator set: %2$s in SQL, %6$s in Python, %3$s queued. Written by flywheel._compile().
 declare
   v_rows pg_catalog.int8;
   v_restamp pg_catalog.int8;%5$s
@@ -70,7 +78,8 @@ $body$,
     case
       when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];'
       when adopt <> '' then E'\n  v_adopted pg_catalog.uuid[];'
-    end
+    end,
+    cardinality(python_versions)
   );
 
   -- Rows stamped by a default that was planned before, or read after, this body was replaced.
@@ -118,7 +127,7 @@ $body$,
       v_body := v_body || format(E'    %s;\n', v_statement);
     end loop;
     v_body := v_body || E'  else\n';
-    if inline_versions <> '{}' then
+    if inline_versions <> '{}' or python_versions <> '{}' then
       -- Or each row of the first large statement of a day would try it on its own. What comes only
       -- later in the statement does.
       v_body := v_body || format(E'    execute %L;\n', flywheel._add_dimensions(format('select r.* from (%s) as r limit 1000', v_rows)));
@@ -128,11 +137,16 @@ $body$,
     end loop;
     v_body := v_body || E'  end if;\n';
   end if;
+  if v_paused is not null then
+    v_body := v_body || format(
+      E'  if exists (select from flywheel._breaches as b where b.opens_breaker) then\n    %s;\n  end if;\n', v_paused
+    );
+  end if;
   return v_body || adopt || E'  return null;\nend\n';
 end
 $$;
 
-comment on function flywheel._compiled_body(text, integer, integer[], integer[], boolean, text) is
+comment on function flywheel._compiled_body(text, integer, integer[], integer[], integer[], boolean, text) is
   'The body of a compiled trigger function.';
 
 create or replace function flywheel._replace_compiled(signature text, returns text, body text)
@@ -164,28 +178,36 @@ as $$
 declare
   v_generation integer;
   v_trace_inline integer[];
+  v_trace_python integer[];
   v_trace_queued integer[];
   v_span_inline integer[];
+  v_span_python integer[];
   v_span_queued integer[];
   v_gate integer[];
+  v_gate_python integer[];
+  v_has_python constant boolean := flywheel._has_python();
   v_adopt text := '';
 begin
   select s.generation into strict v_generation from flywheel._validator_set as s;
 
   select
-    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and v.mode = 'inline'), '{}'),
-    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and v.mode = 'queued'), '{}'),
-    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and v.mode = 'inline'), '{}'),
-    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and v.mode = 'queued'), '{}'),
-    -- What can be asked before there is an output.
-    coalesce(
-      array_agg(v.version_id) filter (
-        where v.subject = 'trace' and v.mode = 'inline' and not v.reads && array['output', 'ended_at', 'status']
-      ),
-      '{}'
-    )
-  into v_trace_inline, v_trace_queued, v_span_inline, v_span_queued, v_gate
-  from flywheel._validator_versions as v
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'sql'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'queued'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'sql'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'queued'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'sql'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'python'), '{}')
+  into v_trace_inline, v_trace_python, v_trace_queued, v_span_inline, v_span_python, v_span_queued,
+    v_gate, v_gate_python
+  from flywheel._validator_versions as v,
+    lateral (
+      select
+        case when v.mode = 'queued' or v.language = 'python' and not v_has_python then 'queued' else v.language end,
+        -- What can be asked before there is an output.
+        v.subject = 'trace' and not v.reads && array['output', 'ended_at', 'status']
+    ) as k (kind, is_gate)
   where v.active_generations @> v_generation;
 
   -- Spans that came before their trace were judged without its pipeline.
@@ -207,24 +229,24 @@ $body$;
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_inserted()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, false, v_adopt)
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_queued, false, v_adopt)
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_updated()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_queued, true)
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_queued, true)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_inserted()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, false)
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_queued, false)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_updated()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_queued, true)
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_queued, true)
   );
   perform flywheel._replace_compiled(
     '_gate(trace_id uuid, pipeline text, user_id text, input text, attributes jsonb)',
     'table (version_id integer, code integer, score double precision, reason text, error text)',
-    flywheel._gate_body(v_gate)
+    flywheel._gate_body(v_gate, v_gate_python)
   );
 end
 $$;
@@ -251,32 +273,37 @@ $$;
 comment on function flywheel._recompile() is
   'Writes every function that is made per validator, and the compiled ones, anew.';
 
-create or replace function flywheel._gate_body(versions integer[])
+create or replace function flywheel._gate_body(versions integer[], python_versions integer[])
 returns text
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-  select case when versions = '{}' then E'begin\n  return;\nend\n'
-  else format(
-    E'#variable_conflict use_column\nbegin\n  return query select q.version_id, q.code::pg_catalog.int4, q.score, q.reason, q.error from (%s\n  ) as q;\nend\n',
-    flywheel._verdict_query(
-      versions,
-      $rows$
+  select E'#variable_conflict use_column\nbegin\n' || coalesce(
+    string_agg(
+      format(
+        E'  return query select q.version_id, q.code::pg_catalog.int4, q.score, q.reason, q.error from (%s\n  ) as q;\n', q.query
+      ), ''
+    ), ''
+  ) || E'  return;\nend\n'
+  from (values ($rows$
       select $1 as trace_id, flywheel._no_span() as span_id, $2 as pipeline,
         null::pg_catalog.text as variant, null::pg_catalog.text as environment, null::pg_catalog.text as release,
         null::pg_catalog.text as session_id, null::pg_catalog.text as node,
         $3 as user_id, $4 as input, $5 as attributes,
         flywheel.now() as started_at, 1 as revision,
         flywheel._dimension_id($2, null, null, null, null, flywheel.now()) as dimension_id
-      offset 0$rows$,
-      purpose => 'gate'
-    )
-  ) end;
+      offset 0$rows$)) as r (row),
+    lateral (
+      select flywheel._verdict_query(versions, r.row, purpose => 'gate') where versions <> '{}'
+      union all
+      select flywheel._python_query(python_versions, r.row, purpose => 'gate') where python_versions <> '{}'
+    ) as q (query);
 $$;
 
-comment on function flywheel._gate_body(integer[]) is 'Body of the compiled gate: these validator versions over one input.';
+comment on function flywheel._gate_body(integer[], integer[]) is
+  'Body of the compiled gate: these validator versions, in SQL and in Python, over one input.';
 
 -- Every change of the set starts here: the lock first, then the row, and only then may the
 -- catalog be read. Under REPEATABLE READ the second of two admins fails on the row instead of

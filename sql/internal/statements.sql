@@ -44,11 +44,7 @@ begin
     );
   end if;
 
-  -- A gate is asked about every input; its rows have no trace id to sample by.
-  if purpose = 'gate' then
-    version.sample_rate := 1;
-  end if;
-  v_filters := flywheel._version_filters(version, alias);
+  v_filters := flywheel._version_filters(version, alias, purpose);
   if v_filters <> '{}' then
     v_element := format('case when %s then %s end', array_to_string(v_filters, ' and '), v_element);
   end if;
@@ -59,7 +55,8 @@ $$;
 comment on function flywheel._validator_element(flywheel._validator_versions, text, boolean, text) is
   'The expression a compiled statement evaluates for one validator and one row.';
 
-create or replace function flywheel._version_filters(version flywheel._validator_versions, alias text)
+-- A gate is asked about every input, and given rows are all meant: they have no trace id to sample by.
+create or replace function flywheel._version_filters(version flywheel._validator_versions, alias text, purpose text)
 returns text[]
 language sql
 immutable
@@ -78,7 +75,7 @@ as $$
       case when version.kind is not null then
         format('%I.kind operator(pg_catalog.=) %L::pg_catalog.text', alias, version.kind)
       end,
-      case when version.sample_rate < 1 then
+      case when version.sample_rate < 1 and purpose not in ('gate', 'given') then
         format('flywheel._is_sampled(%I.trace_id, %s::pg_catalog.float8)', alias, quote_literal(version.sample_rate::text))
       end
     ],
@@ -86,7 +83,7 @@ as $$
   );
 $$;
 
-comment on function flywheel._version_filters(flywheel._validator_versions, text) is
+comment on function flywheel._version_filters(flywheel._validator_versions, text, text) is
   'The conditions under which a validator applies to a row: pipeline, node, kind, sample.';
 
 -- The rows a statement validates, in one shape: the columns of the subject, revision, generation
@@ -139,7 +136,8 @@ comment on function flywheel._subject_rows(text, text, text) is
 -- 4 microseconds sooner than an index-only scan, which a single-row INSERT notices.
 --
 -- purpose: 'insert' inside the user's statement, where a rejecting validator raises; 'late' for rows
--- that are stored already; 'try' stores nothing, not even a dimension; 'gate' nor does, nor samples.
+-- that are stored already; 'try' stores nothing, not even a dimension; 'gate' nor does, nor
+-- samples; nor does 'given', for rows that are in no table.
 create or replace function flywheel._verdict_query(
   versions integer[], rows_query text, purpose text
 )
@@ -188,7 +186,23 @@ begin
     case when v_plain then 'code' else 'outcome' end,
     rows_query,
     case when v_plain then 'v.code' else '(v.outcome).code' end,
-    case when purpose in ('insert', 'late') then $dimension$
+    flywheel._dimension_condition(purpose)
+  );
+end
+$$;
+
+comment on function flywheel._verdict_query(integer[], text, text) is
+  'A query giving one row per verdict of these validator versions over these rows.';
+
+-- Stored verdicts need their dimension: looked up for each row, written where it is new.
+create or replace function flywheel._dimension_condition(purpose text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select case when purpose in ('insert', 'late') then $dimension$
       where (
         select d.day is not null
         from flywheel._dimensions as d
@@ -196,13 +210,11 @@ begin
         limit 1
       ) or flywheel._add_dimension(
         n.dimension_id, n.pipeline, n.variant, n.environment, n.release, n.node, n.started_at
-      )$dimension$ end
-  );
-end
+      )$dimension$ else '' end;
 $$;
 
-comment on function flywheel._verdict_query(integer[], text, text) is
-  'A query giving one row per verdict of these validator versions over these rows.';
+comment on function flywheel._dimension_condition(text) is
+  'The condition, always true, that writes the dimensions of rows whose verdicts are stored.';
 
 create or replace function flywheel._add_dimensions(rows_query text)
 returns text
@@ -237,7 +249,8 @@ end;
 
 comment on function flywheel._status_of(integer) is 'The status an outcome''s code stands for.';
 
-create or replace function flywheel._insert_verdicts(verdict_query text, created_at text)
+-- Python says more than code, score, reason and error.
+create or replace function flywheel._insert_verdicts(verdict_query text, created_at text, is_python boolean default false)
 returns text
 language sql
 immutable
@@ -246,17 +259,19 @@ set standard_conforming_strings = on
 as $$
   select format(
     $statement$insert into flywheel._verdicts (
-      trace_id, span_id, dimension_id, created_at, version_id, revision, status, score, reason, error
+      trace_id, span_id, dimension_id, created_at, version_id, revision, status, score, reason, error%3$s
     )
     select q.trace_id, q.span_id, q.dimension_id, %2$s, q.version_id, q.revision,
-      flywheel._status_of(q.code), q.score, q.reason, q.error
+      flywheel._status_of(q.code), q.score, q.reason, q.error%4$s
     from (%1$s
     ) as q$statement$,
-    verdict_query, created_at
+    verdict_query, created_at,
+    case when is_python then ', skipped_reason, predicted_label, confidence, details' else '' end,
+    case when is_python then ', q.skipped_reason, q.predicted_label, q.confidence, q.details' else '' end
   );
 $$;
 
-comment on function flywheel._insert_verdicts(text, text) is 'The statement that stores the rows of a verdict query.';
+comment on function flywheel._insert_verdicts(text, text, boolean) is 'The statement that stores the rows of a verdict query.';
 
 -- Where a verdict may be there already: late, or written by somebody the deleting snapshot could not
 -- see. Under REPEATABLE READ the latter is then a serialization failure, which can be retried.
@@ -271,7 +286,8 @@ as $$
     on conflict (trace_id, span_id, version_id) do update
     set revision = excluded.revision, dimension_id = excluded.dimension_id, created_at = excluded.created_at,
       status = excluded.status, score = excluded.score, reason = excluded.reason, error = excluded.error,
-      skipped_reason = null, duration_ms = null, confidence = null, predicted_label = null, details = null
+      skipped_reason = excluded.skipped_reason, duration_ms = excluded.duration_ms,
+      confidence = excluded.confidence, predicted_label = excluded.predicted_label, details = excluded.details
     where flywheel._verdicts.revision operator(pg_catalog.<) excluded.revision$statement$;
 $$;
 
@@ -292,7 +308,10 @@ $$;
 
 comment on function flywheel._replace_jobs() is 'The clause by which a job about a newer revision replaces one about an older.';
 
-create or replace function flywheel._insert_jobs(versions integer[], rows_query text, created_at text)
+-- With only_paused, versions that run inline: those whose breaker is open are enqueued instead.
+create or replace function flywheel._insert_jobs(
+  versions integer[], rows_query text, created_at text, only_paused boolean default false
+)
 returns text
 language sql
 stable
@@ -307,18 +326,21 @@ as $$
       from (%2$s
       ) as n
     ) as j
-    where j.version_id is not null$statement$,
+    where j.version_id is not null%4$s$statement$,
     string_agg(
       case when cardinality(f.filters) = 0 then v.version_id::text
       else format('case when %s then %s end', array_to_string(f.filters, ' and '), v.version_id) end,
       ', ' order by v.version_id
     ),
     _insert_jobs.rows_query,
-    _insert_jobs.created_at
+    _insert_jobs.created_at,
+    case when only_paused then
+      ' and j.version_id operator(pg_catalog.=) any (array(select b.version_id from flywheel._breaches as b where b.opens_breaker))'
+    else '' end
   )
-  from flywheel._validator_versions as v, lateral flywheel._version_filters(v, 'n') as f (filters)
+  from flywheel._validator_versions as v, lateral flywheel._version_filters(v, 'n', 'insert') as f (filters)
   where v.version_id = any (versions);
 $$;
 
-comment on function flywheel._insert_jobs(integer[], text, text) is
+comment on function flywheel._insert_jobs(integer[], text, text, boolean) is
   'The statement that enqueues these queued validator versions for the rows they apply to.';

@@ -1,4 +1,5 @@
--- Validating rows that are stored already: sweep, backfill, a new trace's earlier spans, dry runs.
+-- Validating rows that are stored already: sweep, backfill, a new trace's earlier spans, dry runs; and
+-- rows that are given and in no table.
 
 -- Reads from two parameters of whoever executes it: $1 trace ids, $2 span ids.
 create or replace function flywheel._stored_rows(subject text)
@@ -34,14 +35,32 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_count bigint;
+  v_sql integer[];
+  v_python integer[];
+  v_count bigint := 0;
+  v_python_count bigint := 0;
 begin
-  execute flywheel._insert_verdicts(
-    flywheel._verdict_query(versions, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()'
-  ) || flywheel._replace_verdicts()
-  using trace_ids, span_ids;
-  get diagnostics v_count = row_count;
-  return v_count;
+  select
+    coalesce(array_agg(v.version_id) filter (where v.language = 'sql'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.language = 'python'), '{}')
+  into v_sql, v_python
+  from flywheel._validator_versions as v
+  where v.version_id = any (versions);
+  if v_sql <> '{}' then
+    execute flywheel._insert_verdicts(
+      flywheel._verdict_query(v_sql, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()'
+    ) || flywheel._replace_verdicts()
+    using trace_ids, span_ids;
+    get diagnostics v_count = row_count;
+  end if;
+  if v_python <> '{}' then
+    execute flywheel._insert_verdicts(
+      flywheel._python_query(v_python, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()', true
+    ) || flywheel._replace_verdicts()
+    using trace_ids, span_ids;
+    get diagnostics v_python_count = row_count;
+  end if;
+  return v_count + v_python_count;
 end
 $$;
 
@@ -111,9 +130,9 @@ begin
   using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
   where j.trace_id = k.trace_id and j.span_id = k.span_id;
 
-  select array_agg(v.version_id) filter (where v.mode = 'inline'), array_agg(v.version_id) filter (where v.mode = 'queued')
+  select array_agg(v.version_id) filter (where m.mode = 'inline'), array_agg(v.version_id) filter (where m.mode = 'queued')
   into v_inline, v_queued
-  from flywheel._validator_versions as v
+  from flywheel._validator_versions as v, lateral flywheel._mode_of(v) as m (mode)
   where v.subject = 'span' and v.active_generations @> v_generation;
   if v_inline is not null then
     perform flywheel._validate_targets('span', v_inline, v_trace_ids, v_span_ids);
@@ -172,7 +191,7 @@ begin
     return 0;
   end if;
 
-  if v_version.mode = 'inline' then
+  if flywheel._mode_of(v_version) = 'inline' then
     return flywheel._validate_targets(v_version.subject, array[version_id], v_trace_ids, v_span_ids);
   end if;
   return flywheel._enqueue_targets(v_version.subject, array[version_id], v_trace_ids, v_span_ids);
@@ -209,17 +228,83 @@ begin
         when 'trace' then 'flywheel.traces'
         else '(select s.*, t.pipeline from flywheel.spans as s left join flywheel.traces as t on t.trace_id = s.trace_id)'
       end,
-      array_to_string(array['true'] || flywheel._version_filters(v_version, 'n'), ' and '),
+      array_to_string(array['true'] || flywheel._version_filters(v_version, 'n', 'try'), ' and '),
       n
     ),
     'true'
   );
   return query execute
     'select q.trace_id, q.span_id, q.code::integer, q.score, q.reason, q.error from ('
-    || flywheel._verdict_query(array[version_id], v_rows, purpose => 'try')
+    || case v_version.language
+      when 'python' then flywheel._python_query(array[version_id], v_rows, purpose => 'try')
+      else flywheel._verdict_query(array[version_id], v_rows, purpose => 'try')
+    end
     || ') as q';
 end
 $$;
 
 comment on function flywheel._try_version(integer, integer) is
   'What a validator version says of the latest n rows it applies to. Stores nothing.';
+
+-- Rows from a JSON array, numbered by their trace ids. What a row does not have, its trace would have by
+-- default, and what the validator filters by is taken as given.
+create or replace function flywheel._try_rows(version_id integer, given jsonb)
+returns table (
+  n bigint, code integer, score double precision, reason text, error text, predicted_label text,
+  confidence real
+)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_version flywheel._validator_versions;
+  v_rows text;
+begin
+  select * into strict v_version
+  from flywheel._validator_versions as v
+  where v.version_id = _try_rows.version_id;
+
+  select format(
+    $rows$
+      select lpad(to_hex(r.ordinality), 32, '0')::uuid as trace_id, %s%s,
+        1 as revision, 0::bigint as dimension_id
+      from rows from (jsonb_to_recordset($1) as (%s)) with ordinality as r
+      offset 0$rows$,
+    case v_version.subject when 'trace' then 'flywheel._no_span() as span_id, null::text as node, ' else '' end,
+    string_agg(
+      case c.name
+        when 'span_id' then 'coalesce(r.span_id, lpad(to_hex(r.ordinality), 32, ''0'')::uuid) as span_id'
+        when 'pipeline' then format('coalesce(r.pipeline, %L, ''default'') as pipeline', v_version.pipeline)
+        when 'node' then format('coalesce(r.node, %L) as node', v_version.node)
+        when 'kind' then format('coalesce(r.kind, %L) as kind', v_version.kind)
+        when 'status' then 'coalesce(r.status, ''ok'') as status'
+        when 'started_at' then 'coalesce(r.started_at, flywheel.now()) as started_at'
+        when 'attributes' then 'coalesce(r.attributes, ''{}'') as attributes'
+        else format('r.%I', c.name)
+      end, ', '
+    ) filter (where c.name <> 'trace_id'),
+    string_agg(format('%I %s', c.name, c.type), ', ')
+  )
+  into v_rows
+  from flywheel._subject_columns(v_version.subject) as c
+  where c.name <> 'params';
+
+  if v_version.language = 'python' then
+    return query execute
+      'select (''x'' || right(q.trace_id::text, 12))::bit(48)::bigint, q.code::integer, q.score, q.reason, q.error, q.predicted_label, q.confidence from ('
+      || flywheel._python_query(array[version_id], v_rows, purpose => 'given') || ') as q'
+      using given;
+  else
+    return query execute
+      'select (''x'' || right(q.trace_id::text, 12))::bit(48)::bigint, q.code::integer, q.score, q.reason, q.error, null::text, null::real from ('
+      || flywheel._verdict_query(array[version_id], v_rows, purpose => 'given') || ') as q'
+      using given;
+  end if;
+end
+$$;
+
+comment on function flywheel._try_rows(integer, jsonb) is
+  'What a validator version says of rows given as a JSON array. Stores nothing.';

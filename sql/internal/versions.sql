@@ -28,6 +28,10 @@ begin
   where v.version_id = _build_version.version_id;
 
   perform flywheel._drop_version_functions(version_id);
+  if v_version.language = 'python' then
+    perform flywheel._build_python_version(v_version);
+    return;
+  end if;
 
   select e.reads, e.is_total into v_body_reads, v_is_total from flywheel._create_expression(
     format('_check_%s', version_id), 'body', v_version.body, 'boolean', v_version.subject, v_version.params
@@ -91,6 +95,10 @@ begin
   end if;
   if v_version.reason is not null then
     v_reason := format('v_outcome.reason := %s;', flywheel._call_of(format('_reason_%s', version_id)));
+    -- A built-in check tells what is wrong, and has nothing to say when nothing is.
+    if v_version.builtin is not null then
+      v_reason := format('if not v_passed then %s end if;', v_reason);
+    end if;
   end if;
   execute format(
     $function$

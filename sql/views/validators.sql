@@ -5,7 +5,7 @@ select
   coalesce(upper_inf(v.active_generations), false) as enabled,
   v.language,
   v.subject,
-  v.mode,
+  case when k.opened_at is null then v.mode else 'queued' end as mode,
   v.pipeline,
   v.node,
   v.kind,
@@ -24,7 +24,10 @@ select
   v.is_total,
   v.created_at,
   v.created_by,
-  d.validator_id
+  d.validator_id,
+  v.builtin,
+  v.budget,
+  k.opened_at as breaker_opened_at
 from flywheel._validators as d
 join lateral (
   select r.*
@@ -33,6 +36,11 @@ join lateral (
   order by r.version desc
   limit 1
 ) as v on true
+left join lateral (
+  select min(b.created_at) as opened_at
+  from flywheel._breaches as b
+  where b.version_id = v.version_id and b.opens_breaker
+) as k on true
 where d.dropped_at is null;
 
 comment on view flywheel.validators is 'The newest version of each validator.';
@@ -41,7 +49,7 @@ comment on column flywheel.validators.version is 'Its newest version.';
 comment on column flywheel.validators.enabled is 'Whether rows that arrive now are checked by it.';
 comment on column flywheel.validators.language is 'sql, python, llm or knn.';
 comment on column flywheel.validators.subject is 'What is judged: trace or span.';
-comment on column flywheel.validators.mode is 'inline (inside the INSERT) or queued.';
+comment on column flywheel.validators.mode is 'inline (inside the INSERT) or queued, where its circuit breaker may have moved it.';
 comment on column flywheel.validators.pipeline is 'Only rows of this pipeline; null for all.';
 comment on column flywheel.validators.node is 'Only spans of this node; null for all.';
 comment on column flywheel.validators.kind is 'Only spans of this kind; null for all.';
@@ -61,3 +69,6 @@ comment on column flywheel.validators.is_total is 'True if the check cannot rais
 comment on column flywheel.validators.created_at is 'When this version was made.';
 comment on column flywheel.validators.created_by is 'Role that made this version.';
 comment on column flywheel.validators.validator_id is 'Identity of the validator.';
+comment on column flywheel.validators.builtin is 'The built-in check it was made from, if any.';
+comment on column flywheel.validators.budget is 'Python: what differs from the default budget.';
+comment on column flywheel.validators.breaker_opened_at is 'When it was moved to the queue for exceeding its budget again and again; enable_validator() moves it back.';

@@ -11,16 +11,19 @@ from psycopg import conninfo
 from flywheel_db.bundle import Bundle
 from flywheel_db.server import find_binaries
 
+# The newest revision that is shipped.
+HEAD = max(path.stem for path in (Bundle.shipped().migrations / "versions").glob("[0-9]*.py"))[:4]
+
 NEXT_REVISION = '''
 """A later revision: a column, and an index built outside the transaction."""
 from alembic import op
 from flywheel_db.install import OnlineStep
 
-revision = "0002"
-down_revision = "0001"
+revision = "next"
+down_revision = "HEAD"
 online = (
     OnlineStep(
-        "0002 index on session_id",
+        "next index on session_id",
         "create index concurrently if not exists traces_session_id_idx on flywheel.traces (session_id)",
         index="flywheel.traces_session_id_idx",
     ),
@@ -31,6 +34,12 @@ def upgrade() -> None:
     op.execute("alter table flywheel.traces add column tenant text")
     op.execute("comment on column flywheel.traces.tenant is 'Tenant of the trace.'")
 '''
+
+
+@pytest.fixture
+def head() -> str:
+    """The newest revision that is shipped."""
+    return HEAD
 
 
 @pytest.fixture
@@ -46,7 +55,9 @@ def copied(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def next_release(copied: Bundle) -> Bundle:
     """A release with a revision, an online step, a grown view, a new and a changed function."""
-    (copied.migrations / "versions" / "0002_next.py").write_text(NEXT_REVISION)
+    (copied.migrations / "versions" / "next_next.py").write_text(
+        NEXT_REVISION.replace("HEAD", HEAD)
+    )
     view = copied.sql / "views" / "jobs.sql"
     view.write_text(
         view.read_text().replace("  j.created_at\nfrom", "  j.created_at,\n  r.body\nfrom")

@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg import Connection, errors, sql
 
-PUBLIC_VIEWS = {"verdicts", "failures", "coverage", "pass_rates", "validators", "jobs"}
+PUBLIC_VIEWS = {
+    "verdicts",
+    "failures",
+    "coverage",
+    "pass_rates",
+    "validators",
+    "jobs",
+    "builtin_validators",
+}
 TABLES = {"traces", "spans"}
 
 # Rights on the two tables; on views it is SELECT or nothing.
@@ -23,10 +31,12 @@ WRITER_FUNCTIONS = {"check_input", "input_ok", "import_progress", "record_import
 ADMIN_FUNCTIONS = {
     "create_validator",
     "alter_validator",
+    "enable_builtin",
     "enable_validator",
     "disable_validator",
     "drop_validator",
     "test_validator",
+    "evaluate",
     "explain_validators",
     "sweep",
     "backfill",
@@ -40,10 +50,16 @@ PRIVATE_FUNCTIONS = {
         "_is_sampled",
         "_wilson_interval",
         "_backfill_batch",
+        "_builtins",
+        # create_validator() runs as its caller, who makes the code of a Python validator.
+        "_create_validator",
+        "_alter_validator",
+        "_create_python_code",
+        "_has_python",
     },
     "flywheel_writer": {"_generation"},
-    "flywheel_labeler": {"_generation", "_no_span", "_is_sampled", "_wilson_interval"},
-    "flywheel_reader": {"_generation", "_no_span", "_is_sampled", "_wilson_interval"},
+    "flywheel_labeler": {"_generation", "_no_span", "_is_sampled", "_wilson_interval", "_builtins"},
+    "flywheel_reader": {"_generation", "_no_span", "_is_sampled", "_wilson_interval", "_builtins"},
     "nobody_at_all": set(),
 }
 
@@ -82,7 +98,8 @@ def test_tables_and_views(populated: Connection, role: str) -> None:
             for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
         }
         expected |= {
-            (name, "SELECT") for name in ("_dimensions", "_validators", "_validator_versions")
+            (name, "SELECT")
+            for name in ("_dimensions", "_validators", "_validator_versions", "_breaches")
         }
     assert held == expected
 

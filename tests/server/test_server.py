@@ -309,8 +309,15 @@ def test_the_server_sees_none_of_the_callers_secrets(
         "create function names() returns text language plpython3u as "
         "$$ import os; return ' '.join(sorted(os.environ)) $$",
     )
+    psql(
+        running.dsn,
+        "create function value() returns text language plpython3u as "
+        "$$ import os; return os.environ.get('PYTHONPATH') $$",
+    )
     names = psql(running.dsn, "select names()").split()
-    assert not {"FLYWHEEL_KEY_JUDGE", "PYTHONPATH", "PGPORT"} & set(names)
+    assert not {"FLYWHEEL_KEY_JUDGE", "PGPORT"} & set(names)
+    path = psql(running.dsn, "select value()").strip()
+    assert path == str(home / "python"), "only what the server is lent"
 
 
 def test_settings_are_kept_and_applied(home: Path) -> None:

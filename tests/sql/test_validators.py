@@ -230,7 +230,7 @@ def test_explain_shows_the_compiled_statement(db: Connection) -> None:
     row = db.execute("select flywheel.explain_validators('traces')").fetchone()
     assert row is not None
     assert "insert into flywheel._verdicts" in row[0]
-    assert "Generation 1 of the validator set: 1 inline, 0 queued" in row[0]
+    assert "Generation 1 of the validator set: 1 in SQL, 0 in Python, 0 queued" in row[0]
     with pytest.raises(errors.DatabaseError, match="nothing compiled for 'verdicts'"):
         db.execute("select flywheel.explain_validators('verdicts')")
 

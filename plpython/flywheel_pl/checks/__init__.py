@@ -1,0 +1,1 @@
+"""Built-in checks that need Python: one module a check, with DEFAULTS, READS and prepare()."""
