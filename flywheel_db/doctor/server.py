@@ -10,7 +10,7 @@ from flywheel_db.doctor.finding import Finding, error, ok, warning
 
 _MINIMUM = 15
 _SAFE_VECTOR = (0, 8, 4)
-_INSTALL = "docker/install-postgres.sh installs it"
+INSTALL = "docker/install-postgres.sh installs it"
 
 
 def check_version(connection: Connection) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def check_vector(connection: Connection) -> Iterator[Finding]:
     ).fetchone()
     installed, available = row or (None, None)
     if installed is None and available is None:
-        yield error("pgvector", "not available on this server", _INSTALL)
+        yield error("pgvector", "not available on this server", INSTALL)
     elif installed is None:
         yield error(
             "pgvector", f"{available} is available, not created", "run: flywheel-db migrate"
@@ -96,7 +96,7 @@ def check_python(connection: Connection) -> Iterator[Finding]:
     ).fetchone()
     if row is None:
         yield warning(
-            "plpython3u", "not available: SQL validators run, Python ones will not", _INSTALL
+            "plpython3u", "not available: SQL validators run, Python ones will not", INSTALL
         )
     else:
         yield ok("plpython3u", "available")

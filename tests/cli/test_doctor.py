@@ -30,6 +30,7 @@ def test_a_fresh_database_is_well(flywheel: Run) -> None:
     well = {row["name"] for row in ran.rows if row["level"] == "ok"}
     assert {"server", "schema", "roles", "rights", "triggers", "functions"} <= well
     assert {"compiled validators", "indexes", "orphans", "coverage", "replication role"} <= well
+    assert {"python validators", "circuit breakers", "python code"} <= well
     assert not [row for row in ran.rows if row["level"] == "error"]
 
 
@@ -141,6 +142,25 @@ _BROKEN = [
         "verdicts are missing (v: 1)",
     ),
     (
+        "insert into flywheel._breaches (version_id, created_at, error, opens_breaker) values"
+        " (1, now() - interval '2 minutes', 'took 501 ms', false),"
+        " (1, now() - interval '1 minute', 'took 502 ms', true)",
+        "circuit breakers",
+        "within ten minutes (the last: took 502 ms)",
+    ),
+    (
+        "select flywheel.create_validator('it''s py', 'python', 'return True');"
+        " drop function flywheel._python_1()",
+        "python code",
+        "it's py cannot run: its code, the function flywheel._python_1(), is missing",
+    ),
+    (
+        "select flywheel.create_validator('py', 'python', 'return True');"
+        " drop function flywheel._run_python",
+        "python validators",
+        "1 Python validator is queued and needs a worker",
+    ),
+    (
         "update flywheel._release set sha256 = '' where file = 'views/verdicts.sql'",
         "schema",
         "behind this release of flywheel-db; to do: replace views/verdicts.sql",
@@ -199,6 +219,45 @@ def test_a_role_for_which_no_trigger_fires(dsn: str, connect: Connect) -> None:
         assert f"set to replica for {role} in {db.info.dbname}" in found[1]
     finally:
         db.execute(f"drop role {role}")
+
+
+def test_where_python_runs(dsn: str, connect: Connect) -> None:
+    def place(session: str) -> doctor.Finding:
+        (found,) = [entry for entry in doctor.examine(session) if entry.name == "python validators"]
+        return found
+
+    inside = place(dsn)
+    assert inside.level == "ok"
+    assert re.search(r"inside the database \(Python 3\.\d+\)$", inside.message)
+    # Who may not run Python code is told the rest.
+    assert place(f"{dsn} options='-c role=flywheel_reader'").message.endswith("(Python 3.x)")
+    connect().execute("drop function flywheel._run_python")
+    assert (place(dsn).level, place(dsn).remedy) == ("ok", "")
+    assert "no validator needs it" in place(dsn).message
+
+
+def test_a_validator_that_is_off_has_no_breaker_to_close(dsn: str, connect: Connect) -> None:
+    db = connect()
+    db.execute("select flywheel.create_validator('v', 'sql', 'true', enabled => false)")
+    db.execute(
+        "insert into flywheel._breaches (version_id, created_at, error, opens_breaker)"
+        " values (1, now(), 'slow', true)"
+    )
+    assert trouble(dsn) == []
+
+
+def test_code_made_before_python_came(dsn: str, connect: Connect) -> None:
+    db = connect()
+    with db.transaction():
+        db.execute("alter function flywheel._run_python rename to _run_python_later")
+        db.execute("select flywheel.create_validator('py', 'python', 'return True')")
+        db.execute("alter function flywheel._run_python_later rename to _run_python")
+    (found,) = trouble(dsn)
+    assert found[0] == "python code"
+    assert "py was made before Python was inside the database, and stays queued" in found[1]
+    db.execute(found[2].encode())
+    assert trouble(dsn) == []
+    assert db.execute("select mode from flywheel.validators").fetchone() == ("inline",)
 
 
 def test_a_user_without_rights(dsn: str, connect: Connect) -> None:
