@@ -1,10 +1,11 @@
-"""Generate docs/reference from the COMMENTs of a migrated database, the errors and ``--help``.
+"""Generate docs/reference from a migrated database, the errors and ``--help``.
 
 python scripts/generate_docs.py            write the pages
 python scripts/generate_docs.py --check    exit 1 if a page is stale
 """
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -57,6 +58,66 @@ _CODES = {
     "LF201": "There is a validator of that name already.",
     "LF202": "Something was changed by somebody else meanwhile.",
 }
+# What a check is called with in its example, where its defaults do not do: params as JSON.
+_EXAMPLES = {
+    "max_length": '{"max": 300, "unit": "words"}',
+    "min_length": '{"min": 20}',
+    "contains": '{"texts": ["https://docs.example.org/"]}',
+    "not_contains": '{"texts": ["as an AI", "TODO"]}',
+    "matches": r'{"pattern": "\\[[0-9]+\\]"}',
+    "json_schema": '{"schema": {"type": "object", "required": ["answer"]}}',
+    "no_sensitive_information": '{"kinds": ["email", "phone"], "allow": ["help@example.org"]}',
+    "no_prompt_leak": '{"prompt_path": "request.system"}',
+    "language": '{"allowed": ["en", "de"]}',
+    "readability": '{"max_grade": 9}',
+    "authenticated_entities": r"""{
+  "pattern": "\\m([A-Z]-\\d{4})\\M",
+  "query": "select t.attributes ->> 'order_no' from flywheel.traces as t where t.user_id = :user_id"
+}""",
+    "topic_keywords": '{"any": ["order", "delivery", "refund"]}',
+    "complexity": '{"max_tokens": 1000, "max_nesting": 5}',
+    "no_attack": '{"max_attempts": 5, "window": "1 day"}',
+}
+
+# (microseconds for a KB of text, how good it is) of each check that was measured.
+_MEASURED = {
+    "no_gpt_smell": ("110", ""),
+    "no_refusal": (
+        "89 to 146",
+        "It agrees with people's labels on 0.917 of the answers of XSTest. The string matching that"
+        " comes with those data agrees on 0.869.",
+    ),
+    "json_schema": ("8.5, on texts that are no JSON", ""),
+    "no_repetition": (
+        "110 to 164",
+        "It fails at most 0.4 % of the ordinary outputs of three data sets.",
+    ),
+    "no_sensitive_information": (
+        "122",
+        "Cards, IBANs, e-mail and IP addresses, phone and social security numbers: precision 1.00"
+        " and recall 1.00 on 199 labelled places. The first version, written before anybody had"
+        " looked at those texts, had a recall of 0.955. False alarms: 2 of 30,436 ordinary inputs.",
+    ),
+    "no_prompt_leak": (
+        "168",
+        "The patterns alone, without the system prompt: precision 0.69, recall 0.66.",
+    ),
+    "language": (
+        "63 with the builtin detector, 3,650 with lingua",
+        "In 75 languages, the right one is named for 0.912 of the sentences by the builtin"
+        " detector, and for 0.941 by lingua with low accuracy.",
+    ),
+    "readability": ("115 to 172", ""),
+    "complexity": ("143 to 206", ""),
+    "no_attack": (
+        "78 on long texts, up to 2,400 on inputs of one line (0.1 to 0.6 ms each)",
+        "It finds 0.744 of the jailbreaks that were collected in the wild, without duplicates (0.55"
+        " to 0.85 by month); of the attacks of the game Tensor Trust 0.84 of those that hijack the"
+        " answer and 0.70 of those that extract the prompt. It raises a false alarm on 2.6 % of"
+        " harmless inputs that were chosen to be hard.",
+    ),
+}
+
 _CLASSES = {
     "LF0": "What was given cannot be used (any other code of the class).",
     "LF1": "The database is not in a state that allows this (any other code of the class).",
@@ -116,7 +177,7 @@ select p.oid, p.proname as name, p.prokind::text as kind,
   ) as parameters
 from pg_proc as p
 where p.pronamespace = 'flywheel'::regnamespace
-  and p.proname !~ '^_(check|score|reason|try)_\d+$'
+  and p.proname !~ '^_(check|score|reason|try|python)_\d+$'
   and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
 order by p.proname collate "C", pg_get_function_identity_arguments(p.oid) collate "C"
 """
@@ -252,6 +313,62 @@ def _signature(routine: Row) -> str:
     return f"{lines}\nreturns {result.replace('TABLE(', 'table (', 1)}"
 
 
+def builtins_page(connection: psycopg.Connection) -> str:
+    """Return the page of the built-in checks, as flywheel.builtin_validators has them."""
+    checks = _rows(connection, "select * from flywheel.builtin_validators order by name")
+    unknown = sorted({*_EXAMPLES, *_MEASURED} - {check.name for check in checks})
+    if unknown:
+        raise SystemExit(f"there is no built-in check {', '.join(unknown)}: {Path(__file__).name}")
+    parts = [
+        _GENERATED,
+        "# Built-in checks\n",
+        "None is on by default. [How to use them](../how-to/use-built-in-checks.md). Every check"
+        " that can look at two sides has the param `side`. A param whose default is `null` must be"
+        " given, or is not checked; the `words` of no_gpt_smell are then its own list.\n",
+        "Cost in microseconds for a KB of text: low is up to 10, medium up to 200, high more."
+        " Measured speed is that of one of two cores, on PostgreSQL 15 and Python 3.11."
+        " Measured quality is that on the public data the checks were developed on: on your data,"
+        " acceptance may be lower. [How to test them on yours]"
+        "(../how-to/use-built-in-checks.md#test-it-before-you-trust-it). Patterns of words are"
+        " English. Measure again, with those data at hand: `python -m bench.pattern_quality`,"
+        " `python -m bench.check_quality`, `python -m bench.check_speed_python`.\n",
+        _table(
+            ("check", "looks at", "language", "cost"),
+            ((_link(c.name), " or ".join(c.sides), c.language, c.cost) for c in checks),
+        ),
+    ]
+    for check in checks:
+        speed, quality = _MEASURED.get(check.name, ("", ""))
+        params = dict(check.params)
+        if len(check.sides) > 1:
+            params["side"] = check.sides[0]
+        parts += [f"## {check.name}\n", f"{check.description}\n"]
+        if params:
+            parts.append(
+                _table(
+                    ("param", "default"),
+                    (
+                        (_code(key), _code(json.dumps(value, ensure_ascii=False)))
+                        for key, value in params.items()
+                    ),
+                )
+            )
+        if speed:
+            parts.append(f"Measured speed, in microseconds for a KB: {speed}.\n")
+        if quality:
+            parts.append(f"Measured quality: {quality}\n")
+        parts.append(f"```sql\n{_enabling(check.name)}\n```\n")
+    return "\n".join(parts)
+
+
+def _enabling(name: str) -> str:
+    params = _EXAMPLES.get(name)
+    if params is None:
+        return f"select flywheel.enable_builtin('{name}');"
+    quote = "$$" if "'" in params else "'"
+    return f"select flywheel.enable_builtin('{name}', params => {quote}{params}{quote});"
+
+
 def private_page(connection: psycopg.Connection) -> str:
     """Return the page of what is private, for people who work on flywheel-db."""
     relations = [r for r in _rows(connection, _RELATIONS) if _is_private(r.name)]
@@ -272,9 +389,9 @@ def private_page(connection: psycopg.Connection) -> str:
                 ),
             ),
             "## Functions\n",
-            "For each version of a validator there are also `_check_N` (its body), `_score_N`,"
+            "For each version of an SQL validator there are also `_check_N` (its body), `_score_N`,"
             " `_reason_N` and `_try_N` (all of them behind an exception block); N is the"
-            " `version_id`.\n",
+            " `version_id`. The code of Python validators is in `_python_N`; N is the `code_id`.\n",
             _table(("function", ""), ((_code(f"{r.name}()"), r.comment) for r in routines)),
         ]
     )
@@ -499,6 +616,7 @@ def pages(connection: psycopg.Connection) -> dict[Path, str]:
     """Return the text of every generated page. The connection is to a freshly migrated database."""
     return {
         REFERENCE / "sql.md": sql_page(connection),
+        REFERENCE / "builtins.md": builtins_page(connection),
         REFERENCE / "privileges.md": privileges_page(connection),
         REFERENCE / "private.md": private_page(connection),
         REFERENCE / "cli.md": cli_page(),
