@@ -63,8 +63,6 @@ class Watch:
         """Start ticking, ten times within the shortest time a row may take."""
         if self._set_timer is None:
             self._set_timer = _timer()
-        if _signal.getsignal(SIGNAL) != self._tick:
-            _signal.signal(SIGNAL, self._tick)
         self._size = _address_space()
         self._limits = _get_limits()
         self._armed = True
@@ -72,6 +70,9 @@ class Watch:
 
     def begin(self, budget: Budget) -> None:
         """Watch the next validator."""
+        # The one before may have changed it.
+        if _signal.getsignal(SIGNAL) != self._tick:
+            _signal.signal(SIGNAL, self._tick)
         self._budget = budget
         self.exhausted = False
         self._used = self._row_used = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import repeat
 from json import dumps, loads
+from sys import getrecursionlimit
 
 from flywheel_pl import budget, source, values
 from flywheel_pl.verdict import (
@@ -192,6 +193,7 @@ class Runtime:
         watch = self._watch
         codes = bytearray([NONE]) * batch.rows
         unfit = batch.unfit(validator)
+        recursion_limit = getrecursionlimit()
         watch.begin(validator.budget)
         row = -1
         try:
@@ -231,6 +233,7 @@ class Runtime:
             batch.breach(validator.version, _explain(error, validator))
         finally:
             watch.end()
+            source.restore_interpreter(recursion_limit)
         batch.codes[position :: batch.width] = codes
         if watch.exhausted:
             batch.fail(position, mask, _not_reached(validator), start=row + 1)

@@ -7,6 +7,7 @@ stay what the user wrote.
 from __future__ import annotations
 
 import builtins
+import sys
 
 TYPE_CHECKING = False  # typing itself would cost a cold backend milliseconds
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 FILE = "<validator>"
+
+_SHARED = vars(builtins)
+_BUILTINS = dict(_SHARED)
 
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST, without the import
 # Whoever looks at all names may look at any.
@@ -35,7 +39,7 @@ class Check:
     __slots__ = ("_globals", "call")
 
     def __init__(self, code: CodeType) -> None:
-        self._globals: dict[str, Any] = {"__builtins__": dict(vars(builtins))}
+        self._globals: dict[str, Any] = {"__builtins__": dict(_BUILTINS)}
         exec(code, self._globals)  # noqa: S102  the validator
         check: Callable[..., object] = self._globals["check"]
         self._globals.clear()
@@ -45,6 +49,16 @@ class Check:
         """Empty the globals, should a call have put something there."""
         if self._globals:
             self._globals.clear()
+
+
+def restore_interpreter(recursion_limit: int) -> None:
+    """Undo what a validator may have done to what all code shares."""
+    if _SHARED != _BUILTINS:
+        _SHARED.update(_BUILTINS)
+        for name in _SHARED.keys() - _BUILTINS.keys():
+            del _SHARED[name]
+    if sys.getrecursionlimit() != recursion_limit:
+        sys.setrecursionlimit(recursion_limit)
 
 
 def compile_body(body: str, arguments: Iterable[str]) -> CodeType:

@@ -50,7 +50,7 @@ begin
       g.score,
       case
         when g.code = 3 then 'error: ' || g.error
-        when g.code = 0 then coalesce(g.reason, v.description, 'not: ' || v.body)
+        when g.code = 0 then coalesce(g.reason, v.description, case when v.language = 'sql' then 'not: ' || v.body end)
         else g.reason
       end
     from rows from (unnest(v_results), unnest(v_version_ids)) as g (code, score, reason, error, version_id)

@@ -330,7 +330,11 @@ begin
   v_version.code_id := coalesce(change.code_id, v_version.code_id);
   v_version.budget := coalesce(change.budget, v_version.budget);
   v_version.body := coalesce(change.body, v_version.body);
-  v_version.params := coalesce(change.params, v_version.params);
+  -- Of a built-in check the other params stay, the side among them.
+  v_version.params := case
+    when v_version.builtin is not null then v_version.params || coalesce(change.params, '{}')
+    else coalesce(change.params, v_version.params)
+  end;
   v_version.score := case when 'score' = any (clear) then null else coalesce(change.score, v_version.score) end;
   v_version.reason := case when 'reason' = any (clear) then null else coalesce(change.reason, v_version.reason) end;
   v_version.pipeline := case when 'pipeline' = any (clear) then null else coalesce(change.pipeline, v_version.pipeline) end;

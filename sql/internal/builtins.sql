@@ -54,9 +54,9 @@ as $$
     ('no_prompt_leak', 'python', 'prompt_leak', '{output}', 'medium',
       '{"prompt_path": "system_prompt", "min_words": 12}',
       'The answer neither repeats the system prompt, which it finds in attributes under prompt_path, nor talks about its instructions as a leak does.'),
-    ('language', 'python', 'language', '{output,input}', 'high',
+    ('language', 'python', 'language', '{output,input}', 'medium',
       '{"allowed": ["en"], "min_confidence": 0.0, "min_characters": 20, "detector": "builtin", "accuracy": "low"}',
-      'The text is in one of the languages allowed (ISO 639-1). The verdict''s predicted_label is the language found.'),
+      'The text is in one of the languages allowed (ISO 639-1). The verdict''s predicted_label is the language found. detector lingua is right more often and costs fifty times as much.'),
     ('readability', 'python', 'readability', '{output}', 'medium',
       '{"max_grade": 12, "min_grade": null, "min_ease": null}',
       'The Flesch-Kincaid grade and reading ease of an English text are within limits. The score is the grade.'),
@@ -69,7 +69,7 @@ as $$
     ('complexity', 'python', 'complexity', '{input,output}', 'medium',
       '{"min_tokens": null, "max_tokens": 4000, "max_sentences": null, "max_nesting": null}',
       'Tokens, sentences and nesting of the text are within limits.'),
-    ('no_attack', 'sql', null, '{input}', 'medium',
+    ('no_attack', 'sql', null, '{input}', 'high',
       '{"max_attempts": 3, "window": "1 hour"}',
       'The input shows no known pattern of a jailbreak or an injection, and its user has not made max_attempts attacks within the window before it.')
   ) as b (name, language, module, sides, cost, params, description);
@@ -203,6 +203,10 @@ begin
   version.reason := null;
   version.description := coalesce(version.description, v_builtin.description);
 
+  -- A library that takes milliseconds a text needs more than the default.
+  if v_params ->> 'detector' = 'lingua' then
+    version.budget := '{"time_ms": 10000, "memory_mb": 2000}' || coalesce(version.budget, '{}');
+  end if;
   if v_params ? 'unit' and v_length is null then
     raise exception 'the unit % is unknown', v_params -> 'unit'
       using errcode = 'LF001', hint = 'Use "characters", "words" or "tokens".';
@@ -233,7 +237,7 @@ begin
         $e$'refuses: ' || quote_literal((regexp_match(%I, %L, 'i'))[1])$e$, v_side, flywheel._refusal_pattern()
       );
     when 'valid_json' then
-      version.body := format('flywheel._json_problem(%I, %s) is null and %1$I is not null', v_side, v_params ->> 'allow_fences');
+      version.body := format('case when %I is not null then flywheel._json_problem(%1$I, %2$s) is null end', v_side, v_params ->> 'allow_fences');
       version.reason := format('flywheel._json_problem(%I, %s)', v_side, v_params ->> 'allow_fences');
     when 'contains', 'not_contains' then
       v_texts := flywheel._text_list(version.builtin, 'texts', v_params -> 'texts');
@@ -271,7 +275,7 @@ begin
         $e$from (select user_id) as me (user_id), regexp_matches(%I, %L, 'g') as found (groups) where not exists (select from (%s) as mine (entity) where mine.entity::text = found.groups[1])$e$,
         v_side, flywheel._required_text(version.builtin, 'pattern', v_params), v_bound || E'\n'
       );
-      version.body := format('%I is not null and not exists (select %s)', v_side, v_bound);
+      version.body := format('case when %I is not null then not exists (select %s) end', v_side, v_bound);
       version.reason := format($e$(select 'not the user''s: ' || string_agg(found.groups[1], ', ') %s)$e$, v_bound);
     when 'topic_keywords' then
       v_texts := flywheel._text_list(version.builtin, 'any', v_params -> 'any');
@@ -287,12 +291,21 @@ begin
           using errcode = 'LF001', hint = 'For example: params => ''{"any": ["order", "refund"]}''.';
       end if;
     when 'no_attack' then
+      begin
+        v_bound := (v_params ->> 'max_attempts')::integer;
+        if v_bound::integer < 1 or (v_params ->> 'window')::interval <= interval '0' then
+          raise exception 'they must be positive';
+        end if;
+      exception when others then
+        raise exception 'max_attempts is % and window is %: %', v_params -> 'max_attempts', v_params -> 'window', sqlerrm
+          using errcode = 'LF001', hint = 'Give a whole number from 1 on, and a duration such as "1 hour".';
+      end;
       version.score := format('flywheel._attack_score(%I)', v_side);
       version.body := format(
         'flywheel._attack_score(%1$I) < 2 and (user_id is null or (%2$s) < %3$s)',
         v_side,
         flywheel._attempts_expression(version.validator_id, v_params ->> 'window'),
-        (v_params ->> 'max_attempts')::numeric::integer
+        v_bound
       );
       version.reason := format(
         $e$case when flywheel._attack_score(%I) < 2 then %L else 'known pattern of an attack' end$e$,

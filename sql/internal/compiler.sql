@@ -121,6 +121,12 @@ $body$,
     );
   end if;
 
+  -- Before they run: what opens the breaker in this very statement has its verdict.
+  if v_paused is not null then
+    v_body := v_body || format(
+      E'  if exists (select from flywheel._breaches as b where b.opens_breaker) then\n    %s;\n  end if;\n', v_paused
+    );
+  end if;
   if v_statements <> '{}' then
     v_body := v_body || E'  if v_rows operator(pg_catalog.<=) 1000 then\n';
     foreach v_statement in array v_statements loop
@@ -136,11 +142,6 @@ $body$,
       v_body := v_body || format(E'    execute %L;\n', v_statement);
     end loop;
     v_body := v_body || E'  end if;\n';
-  end if;
-  if v_paused is not null then
-    v_body := v_body || format(
-      E'  if exists (select from flywheel._breaches as b where b.opens_breaker) then\n    %s;\n  end if;\n', v_paused
-    );
   end if;
   return v_body || adopt || E'  return null;\nend\n';
 end

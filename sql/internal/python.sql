@@ -366,7 +366,7 @@ begin
     (select string_agg(v::text, ',' order by v) from unnest(versions) as v),
     cardinality(versions),
     v_spec::text,
-    coalesce(format('array[%s]', v_texts), 'null::pg_catalog.text[]'),
+    coalesce('array[' || v_texts || ']', 'null::pg_catalog.text[]'),
     case when v_masks ~ 'string_agg' then format('array[%s]::pg_catalog.text[]', v_masks) else 'null::pg_catalog.text[]' end,
     coalesce(v_bytes, '0'),
     rows_query,

@@ -25,7 +25,10 @@ begin
       end
       using errcode = 'LF010',
         detail = coalesce(outcome.reason, outcome.error, explanation),
-        hint = 'Nothing of the statement was stored. Correct the row, or set the validator to on_fail => ''record''.',
+        hint = case when outcome.code operator(pg_catalog.=) 0
+          then 'Nothing of the statement was stored. Correct the row, or set the validator to on_fail => ''record''.'
+          else 'Nothing of the statement was stored. Mend the validator, or set it to on_error => ''allow''.'
+        end,
         schema = 'flywheel',
         table = case when span_id is null then 'traces' else 'spans' end,
         constraint = validator;

@@ -2,7 +2,7 @@ create or replace view flywheel.failures as
 select
   v.created_at,
   d.name as validator,
-  coalesce(v.reason, r.description, 'not: ' || r.body) as reason,
+  coalesce(v.reason, r.description, case when r.language = 'sql' then 'not: ' || r.body end) as reason,
   case when r.subject = 'span' then s.input else t.input end as input,
   case when r.subject = 'span' then s.output else t.output end as output,
   t.pipeline,

@@ -12,7 +12,7 @@ select
   v.score,
   v.predicted_label,
   case
-    when v.status = 'failed' then coalesce(v.reason, r.description, 'not: ' || r.body)
+    when v.status = 'failed' then coalesce(v.reason, r.description, case when r.language = 'sql' then 'not: ' || r.body end)
     else v.reason
   end as reason,
   v.confidence,

@@ -83,7 +83,8 @@ def _load_lingua(accuracy: str) -> Detect:
     builder = LanguageDetectorBuilder.from_all_languages()
     if accuracy == "low":
         builder = builder.with_low_accuracy_mode()
-    lingua = builder.build()
+    # Now, and not within the time of the first text.
+    lingua = builder.with_preloaded_language_models().build()
 
     def detect(text: str) -> tuple[str, float]:
         best = lingua.compute_language_confidence_values(text[:_LINGUA_READS])[0]
