@@ -15,7 +15,8 @@ from bench.report import Figure, table
 # In this order; the last two are the slow ones.
 FIGURES = (
     "migrate_contention", "subtransactions", "verdict_size", "single_row", "bulk_insert",
-    "import_speed", "python_cold", "python_bulk", "many_validators", "full_table",
+    "import_speed", "python_cold", "python_bulk",
+    "python_runaways", "builtin_quality", "builtin_speed", "many_validators", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)
 

@@ -22,5 +22,7 @@ data="$FLYWHEEL_HOME/data"
 # The container's network is the border now; every connection over it needs a password.
 rule='host    all          all       all           scram-sha-256'
 grep -qxF "$rule" "$data/pg_hba.conf" || echo "$rule" >>"$data/pg_hba.conf"
+# What flywheel-db up has lent the server's Python: the libraries of the extra checks.
+export PYTHONPATH="$FLYWHEEL_HOME/python"
 exec "/usr/lib/postgresql/$(cat "$data/PG_VERSION")/bin/postgres" -D "$data" -c port=5432 -c listen_addresses='*' \
   -c unix_socket_directories="$FLYWHEEL_HOME/run"

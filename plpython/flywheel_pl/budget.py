@@ -60,13 +60,13 @@ class Watch:
         self._size = 0
 
     def arm(self, budgets: list[Budget]) -> None:
-        """Start ticking, ten times within the shortest time a row may take."""
+        """Start ticking, twenty times within the shortest time a row may take."""
         if self._set_timer is None:
             self._set_timer = _timer()
         self._size = _address_space()
         self._limits = _get_limits()
         self._armed = True
-        self._set_timer(max(0.001, min(b.row_seconds for b in budgets) / 10))
+        self._set_timer(max(0.001, min(b.row_seconds for b in budgets) / 20))
 
     def begin(self, budget: Budget) -> None:
         """Watch the next validator."""

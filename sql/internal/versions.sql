@@ -95,10 +95,11 @@ begin
   end if;
   if v_version.reason is not null then
     v_reason := format('v_outcome.reason := %s;', flywheel._call_of(format('_reason_%s', version_id)));
-    -- A built-in check tells what is wrong, and has nothing to say when nothing is.
-    if v_version.builtin is not null then
-      v_reason := format('if not v_passed then %s end if;', v_reason);
-    end if;
+  end if;
+  -- A built-in check tells what is wrong, and has nothing to say when nothing is.
+  if v_version.builtin is not null then
+    v_score := format('if not v_passed then %s', coalesce(v_score, 'null;'));
+    v_reason := coalesce(v_reason, '') || ' end if;';
   end if;
   execute format(
     $function$
