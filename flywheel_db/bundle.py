@@ -91,14 +91,15 @@ def _with_python(template: str) -> str:
     sources = dict(sorted(_sources()))
     core = {name: source for name, source in sources.items() if _is_core(name)}
     library = {name: source for name, source in sources.items() if not _is_core(name)}
-    written = repr(sources)
+    # ASCII, so that the text means the same in whatever encoding it travels.
+    written = ascii(sources)
     if "$flywheel$" in written:
         raise ValueError("a source holds the quote of the function it is written into")
     release = hashlib.sha256(written.encode()).hexdigest()[:16]
     for key, value in (
         ("release", release), ("packages", _TRAVELLING), ("core", core), ("library", library),
     ):  # fmt: skip
-        template = template.replace("{{" + key + "}}", repr(value))
+        template = template.replace("{{" + key + "}}", ascii(value))
     return template
 
 

@@ -57,17 +57,17 @@ def connect(dsn: str, *, autocommit: bool = False) -> psycopg.Connection:
         secrets = (str(given.get("password") or ""), os.environ.get("PGPASSWORD", ""))
         raise _connection_failed(exc, secrets) from None
     try:
-        _use_utc(connection)
+        _use_utc_and_utf8(connection)
     except psycopg.Error as exc:
         connection.close()
         raise from_psycopg(exc) from exc
     return connection
 
 
-def _use_utc(connection: psycopg.Connection) -> None:
+def _use_utc_and_utf8(connection: psycopg.Connection) -> None:
     autocommit = connection.autocommit
     connection.autocommit = True
-    connection.execute("set timezone to 'UTC'")
+    connection.execute("set timezone to 'UTC'; set client_encoding to 'UTF8'")
     connection.autocommit = autocommit
 
 

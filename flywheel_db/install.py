@@ -223,6 +223,14 @@ def _plan(connection: Connection[TupleRow], bundle: Bundle) -> _Plan:
             hint="flywheel-db needs PostgreSQL 15 or later.",
         )
 
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise MigrationError(
+            f"the database's encoding is {encoding}",
+            hint="flywheel-db needs UTF8, for texts in any language: "
+            "createdb --encoding=UTF8 --template=template0 NAME",
+        )
+
     current: str | None = None
     applied: dict[str, str] = {}
     done: set[str] = set()

@@ -25,6 +25,7 @@ create table flywheel._breaches (
 );
 
 create index _breaches_version_id_created_at_idx on flywheel._breaches (version_id, created_at);
+create index _breaches_open_idx on flywheel._breaches (version_id) where opens_breaker;
 
 comment on table flywheel._breaches is 'Statements in which a Python validator exceeded its budget, and which of them opened its circuit breaker.';
 comment on column flywheel._breaches.version_id is 'The version of the validator.';

@@ -9,8 +9,11 @@ MemoryError in Python and not the end of the server.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal itself would import enum
+import os
 import sys
 from time import monotonic, thread_time
+
+from flywheel_pl.source import FILE
 
 TYPE_CHECKING = False  # typing itself would cost a cold backend milliseconds
 if TYPE_CHECKING:
@@ -54,31 +57,36 @@ class Watch:
         self._row_used = 0.0
         self._cpu = self._wall = 0.0
         self._waits = 0
-        self._raised_in: int | None = None
+        self.raised_in: int | None = None
         self._set_timer: Callable[[float], None] | None = None
         self._limits: tuple[int, int] | None = None
         self._size = 0
+        self._here = -1
 
     def arm(self, budgets: list[Budget]) -> None:
         """Start ticking, twenty times within the shortest time a row may take."""
         if self._set_timer is None:
             self._set_timer = _timer()
+            self._here = _open_here()
         self._size = _address_space()
         self._limits = _get_limits()
         self._armed = True
+        self._listen()  # before the first tick: unheard, it would end the process
         self._set_timer(max(0.001, min(b.row_seconds for b in budgets) / 20))
 
     def begin(self, budget: Budget) -> None:
         """Watch the next validator."""
-        # The one before may have changed it.
-        if _signal.getsignal(SIGNAL) != self._tick:
-            _signal.signal(SIGNAL, self._tick)
+        self._listen()  # the one before may have stopped it
         self._budget = budget
         self.exhausted = False
         self._used = self._row_used = 0.0
-        self._row_seen = self._raised_in = None
+        self._row_seen = self.raised_in = None
         self._cpu, self._wall, self._waits = thread_time(), monotonic(), _waits()
         self.limit()
+
+    def _listen(self) -> None:
+        if _signal.getsignal(SIGNAL) != self._tick:
+            _signal.signal(SIGNAL, self._tick)
 
     def limit(self) -> None:
         """Limit the memory of what is called next."""
@@ -107,6 +115,9 @@ class Watch:
         if self._set_timer is not None:
             self._set_timer(0)
         self.end()
+        # PostgreSQL names its files from its own directory.
+        if self._here >= 0:
+            os.fchdir(self._here)
 
     def _tick(self, _signum: int, frame: FrameType | None) -> None:
         row = self.row
@@ -127,16 +138,17 @@ class Watch:
             self.exhausted = True
         elif self._row_used <= self._budget.row_seconds:
             return
-        if self._raised_in == row and frame is not None:
+        if self.raised_in == row and frame is not None:
             _insist(frame)
-        self._raised_in = row
+        self.raised_in = row
         raise OutOfTime
 
 
 def _insist(frame: FrameType | None) -> None:
     """Have the except clause that swallowed the first OutOfTime raise the next one itself."""
     while frame is not None:
-        frame.f_trace = _raise_again
+        if frame.f_code.co_filename == FILE:
+            frame.f_trace = _raise_again
         frame = frame.f_back
     sys.settrace(_raise_again)
 
@@ -208,6 +220,14 @@ except ImportError:  # not on this platform: no limit on memory, no notice of sl
 def _waits() -> int:
     """How often this process gave the processor up by itself."""
     return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+
+
+def _open_here() -> int:
+    """A handle of the working directory; -1 where there is none to be had."""
+    try:
+        return os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _get_limits() -> tuple[int, int] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import repeat
 from json import dumps, loads
-from sys import getrecursionlimit
 
 from flywheel_pl import budget, source, values
 from flywheel_pl.verdict import (
@@ -33,11 +32,12 @@ class Validator:
     """One validator version of a set."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
-        self.version: int = entry["version"]
-        self.name: str = entry["name"]
-        self.code: int | None = entry["code"]
+        self.version = int(entry["version"])
+        self.name = str(entry["name"])
+        self.code: int | None = None if entry["code"] is None else int(entry["code"])
+        self.function = int(entry["function"] or 0)
         self.builtin: str | None = entry["builtin"]
-        self.reads: list[str] = entry["reads"]
+        self.reads = [str(name) for name in entry["reads"]]
         self.params = dumps(entry["params"])
         self.budget = budget.Budget(entry["time_ms"], entry["memory_mb"])
         self.max_chars: int = entry["max_chars"]
@@ -50,6 +50,11 @@ class ValidatorSet:
         spec = loads(text)
         self.columns: list[tuple[str, str]] = [(name, kind) for name, kind in spec["columns"]]
         self.validators = [Validator(entry) for entry in spec["validators"]]
+        # The spec comes from tables, and tables are no reason to run anything.
+        known = {"params", *(name for name, _ in self.columns)}
+        for validator in self.validators:
+            if not known.issuperset(validator.reads):
+                raise ValueError(f'validator "{validator.name}" reads what is no column')
 
 
 class Results:
@@ -93,16 +98,15 @@ class Runtime:
         self._watch = budget.Watch()
         self._bodies: dict[int, str] = {}
         self._sets: dict[str, ValidatorSet] = {}
-        self._checks: dict[tuple[int, tuple[str, ...]], source.Check] = {}
+        # By the function's own identity too: numbers start again in a schema that is made again.
+        self._checks: dict[tuple[int, int, tuple[str, ...]], source.Check] = {}
         self._builtins: dict[tuple[str, str], Callable[..., object]] = {}
         self._spent: set[int] = set()
         self._statement = 0.0
 
     def define(self, code: int, body: str) -> None:
         """Remember the body of a validator under the number of its code."""
-        if self._bodies.get(code) != body:
-            self._bodies[code] = body
-            self._checks = {key: check for key, check in self._checks.items() if key[0] != code}
+        self._bodies[code] = body
 
     def run(
         self,
@@ -157,12 +161,14 @@ class Runtime:
                 return self._prepare_builtin(validator.builtin, validator.params), None
             if validator.code is None:
                 return "its code is missing: create it again"
-            if validator.code not in self._bodies:
-                self._fetch(validator.code)
-            key = (validator.code, tuple(validator.reads))
+            key = (validator.code, validator.function, tuple(validator.reads))
             check = self._checks.get(key)
             if check is None:
+                self._bodies.pop(validator.code, None)
+                self._fetch(validator.code)
                 code = source.compile_body(self._bodies[validator.code], validator.reads)
+                if len(self._checks) > 1000:
+                    self._checks.clear()
                 check = self._checks[key] = source.Check(code)
         except Exception as error:
             return f"cannot be called: {type(error).__name__}: {clean(str(error))}"
@@ -180,20 +186,29 @@ class Runtime:
         key = (module, params)
         call = self._builtins.get(key)
         if call is None:
-            if not module.isidentifier():
+            if not module.isidentifier() or module.startswith("_"):
                 raise ValueError(f"there is no built-in check {module!r}")
             found = __import__(f"flywheel_pl.checks.{module}", fromlist=["prepare"])
+            if len(self._builtins) > 1000:
+                self._builtins.clear()
             call = self._builtins[key] = _prepare(found, loads(params))
         return call
 
     def _run_one(
         self, batch: _Batch, position: int, validator: Validator, mask: str | None, prepared: Call
     ) -> None:
+        """Run a validator over the rows of a batch.
+
+        Whatever may run the user's code is watched: the conversion of a value, the call, the
+        message of an exception, and the release of what was made. An OutOfTime that comes a moment
+        late ends up in the outermost clause.
+        """
         call, forget = prepared
         watch = self._watch
         codes = bytearray([NONE]) * batch.rows
         unfit = batch.unfit(validator)
-        recursion_limit = getrecursionlimit()
+        kept = source.Interpreter()
+        readers = batch.readers(validator)
         watch.begin(validator.budget)
         row = -1
         try:
@@ -203,37 +218,48 @@ class Runtime:
                 if row in unfit:
                     codes[row] = batch.put(row, position, unfit[row])
                     continue
+                verdict: Verdict | None = None
                 try:
-                    watch.row = row
-                    result = call(*arguments)
-                    if result is True:
-                        code = PASSED
-                    elif result is False:
-                        code = FAILED
-                    else:
-                        code = batch.put(row, position, interpret(result))
-                    watch.row = None
-                except BaseException as error:
-                    watch.row = None
-                    watch.lift()
-                    message = _explain(error, validator)
-                    if isinstance(error, budget.OutOfTime | MemoryError):
-                        batch.breach(validator.version, message)
-                    code = batch.put(row, position, Verdict(ERROR, message))
-                    watch.limit()
+                    try:
+                        watch.row = row
+                        result = call(
+                            *(
+                                arguments
+                                if readers is None
+                                else values.convert(validator.reads, readers, arguments)
+                            )
+                        )
+                        if result is True:
+                            code = PASSED
+                        elif result is False:
+                            code = FAILED
+                        else:
+                            verdict = interpret(result)
+                            result = None
+                        if forget is not None:
+                            forget()
+                    except BaseException as error:  # whatever the user's code raises
+                        verdict = _failure(error, validator)
+                        kept.restore()
+                except BaseException:  # and whatever its exception does when it is looked at
+                    verdict = _failure(budget.OutOfTime(), validator)
+                watch.row = None
+                if watch.raised_in == row and (verdict is None or not verdict.is_breach):
+                    verdict = _failure(budget.OutOfTime(), validator)
+                if verdict is not None:
+                    if verdict.is_breach and verdict.error is not None:
+                        batch.breach(validator.version, verdict.error)
+                    code = batch.put(row, position, verdict)
                 codes[row] = code
-                if forget is not None:
-                    forget()
                 if watch.exhausted:
                     self._spent.add(validator.version)
                     break
-        except Exception as error:
+        except (Exception, budget.OutOfTime):
             watch.exhausted = True
-            row -= 1
-            batch.breach(validator.version, _explain(error, validator))
+            batch.breach(validator.version, _not_reached(validator))
         finally:
             watch.end()
-            source.restore_interpreter(recursion_limit)
+            kept.restore()
         batch.codes[position :: batch.width] = codes
         if watch.exhausted:
             batch.fail(position, mask, _not_reached(validator), start=row + 1)
@@ -252,19 +278,22 @@ class _Batch:
         }
         self._lengths: dict[str, tuple[list[int], int]] = {}
 
-    def arguments(self, validator: Validator) -> Iterable[tuple[object, ...]]:
-        """For each row what the validator is called with."""
+    def arguments(self, validator: Validator) -> Iterable[tuple[str | None, ...]]:
+        """For each row the texts that the validator's arguments are made of."""
         if not validator.reads:
             return repeat((), self.rows)
         return zip(
             *(
-                values.repeat(validator.params, self.rows)
-                if name == "params"
-                else values.convert(*self._columns[name])
+                repeat(validator.params, self.rows) if name == "params" else self._columns[name][1]
                 for name in validator.reads
             ),
             strict=True,
         )
+
+    def readers(self, validator: Validator) -> values.Readers | None:
+        """What makes each argument of its text; None if the texts are the arguments."""
+        kinds = ["json" if name == "params" else self._columns[name][0] for name in validator.reads]
+        return None if set(kinds) <= {"text"} else values.readers(kinds)
 
     def unfit(self, validator: Validator) -> dict[int, Verdict]:
         """Rows that are decided without a call: a null text, or one that is too long."""
@@ -337,9 +366,10 @@ def _not_reached(validator: Validator) -> str:
     )
 
 
-def _explain(error: BaseException, validator: Validator) -> str:
+def _failure(error: BaseException, validator: Validator) -> Verdict:
+    """The verdict of a row whose check raised."""
     if isinstance(error, ShapeError):
-        return clean(f'validator "{validator.name}": {error}')
+        return Verdict(ERROR, clean(f'validator "{validator.name}": {error}'))
     message = source.explain(error, validator.name)
     if isinstance(error, budget.OutOfTime):
         message += (
@@ -348,4 +378,6 @@ def _explain(error: BaseException, validator: Validator) -> str:
         )
     elif isinstance(error, MemoryError):
         message += f": it needed more than {validator.budget.memory // 1024 // 1024} MB"
-    return clean(message)
+    verdict = Verdict(ERROR, clean(message))
+    verdict.is_breach = isinstance(error, budget.OutOfTime | MemoryError)
+    return verdict

@@ -6,8 +6,11 @@ stay what the user wrote.
 
 from __future__ import annotations
 
+import _locale
 import builtins
+import gc
 import sys
+from keyword import iskeyword
 
 TYPE_CHECKING = False  # typing itself would cost a cold backend milliseconds
 if TYPE_CHECKING:
@@ -51,14 +54,29 @@ class Check:
             self._globals.clear()
 
 
-def restore_interpreter(recursion_limit: int) -> None:
-    """Undo what a validator may have done to what all code shares."""
-    if _SHARED != _BUILTINS:
-        _SHARED.update(_BUILTINS)
-        for name in _SHARED.keys() - _BUILTINS.keys():
-            del _SHARED[name]
-    if sys.getrecursionlimit() != recursion_limit:
-        sys.setrecursionlimit(recursion_limit)
+class Interpreter:
+    """What all code of the process shares, as it was before a validator ran."""
+
+    __slots__ = ("_locale", "_recursion_limit")
+
+    def __init__(self) -> None:
+        self._recursion_limit = sys.getrecursionlimit()
+        self._locale = _locale.setlocale(_locale.LC_ALL)
+
+    def restore(self) -> None:
+        """Undo what the validator may have done to it."""
+        if _SHARED != _BUILTINS:
+            _SHARED.update(_BUILTINS)
+            for name in _SHARED.keys() - _BUILTINS.keys():
+                del _SHARED[name]
+        if sys.getrecursionlimit() != self._recursion_limit:
+            sys.setrecursionlimit(self._recursion_limit)
+        if _locale.setlocale(_locale.LC_ALL) != self._locale:
+            _locale.setlocale(_locale.LC_ALL, self._locale)
+        if sys.getprofile() is not None:
+            sys.setprofile(None)
+        if not gc.isenabled():
+            gc.enable()
 
 
 def compile_body(body: str, arguments: Iterable[str]) -> CodeType:
@@ -67,6 +85,10 @@ def compile_body(body: str, arguments: Iterable[str]) -> CodeType:
     Raises:
         BodyError: it does not compile; the message has the line.
     """
+    arguments = list(arguments)
+    for name in arguments:
+        if not name.isidentifier() or iskeyword(name):
+            raise BodyError(f"{name!r} is no name of an argument")
     try:
         # Any: what compile() returns depends on a flag.
         parsed: Any = compile(body, FILE, "exec", _ONLY_AST)
@@ -114,20 +136,22 @@ def _walk(node: Any) -> Iterator[Any]:
 
 def explain(error: BaseException, name: str) -> str:
     """A short traceback: the validator, its lines from the outermost in, and the error."""
-    lines = []
+    lines: list[str] = []
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if code.co_filename == FILE:
             inside = "" if code.co_name == "check" else f" in {code.co_name}"
+            if len(lines) > 3:
+                lines[2:] = ["...", ""]
             lines.append(f"line {traceback.tb_lineno}{inside}")
+            if len(lines) > 4:
+                del lines[3]
         traceback = traceback.tb_next
-    if len(lines) > 4:
-        lines = [*lines[:2], "...", lines[-1]]
     where = ", ".join((f'validator "{name}"', *lines))
+    kind = type.__getattribute__(type(error), "__name__")
     try:
         message = str(error)[:500]
-    except Exception:
+    except Exception:  # the user's own __str__
         message = ""
-    kind = type(error).__name__
     return f"{where}: {kind}: {message}" if message else f"{where}: {kind}"

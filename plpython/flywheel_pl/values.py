@@ -4,36 +4,40 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+    Readers: TypeAlias = list[Callable[[str], object] | None]
 
 
-def convert(kind: str, texts: list[str | None]) -> Iterable[object]:
-    """The values of one column, made anew for each check: what one changes, none else sees.
-
-    ``kind`` is text, json, timestamp (ISO 8601, with offset), integer or number. A null is None.
-    """
-    if kind == "text":
-        return texts
-    read = _readers()[kind]
-    return (None if text is None else read(text) for text in texts)
+class UnreadableError(Exception):
+    """A value of the row that Python cannot hold."""
 
 
-def _readers() -> dict[str, Callable[[str], object]]:
+def readers(kinds: Sequence[str]) -> Readers:
+    """For each kind (text, json, timestamp, integer, number) what reads it; None reads a text."""
     from datetime import datetime
     from json import loads
 
-    return {
+    known: dict[str, Callable[[str], object]] = {
         "json": loads,
         "timestamp": datetime.fromisoformat,
         "integer": int,
         "number": float,
     }
+    return [known.get(kind) for kind in kinds]
 
 
-def repeat(text: str, times: int) -> Iterable[object]:
-    """Params for each row: a new object each time."""
-    if text == "{}":
-        return ({} for _ in range(times))
-    from json import loads
+def convert(names: Sequence[str], using: Readers, texts: Sequence[str | None]) -> list[object]:
+    """The arguments of one row, made anew for each check: what one changes, none else sees.
 
-    return (loads(text) for _ in range(times))
+    Raises:
+        UnreadableError: one that Python cannot hold, such as a year beyond 9999.
+    """
+    found: list[object] = []
+    for name, read, text in zip(names, using, texts, strict=True):
+        try:
+            found.append(text if read is None or text is None else read(text))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise UnreadableError(f"{name} cannot be read: {error}") from None
+    return found

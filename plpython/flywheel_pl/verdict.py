@@ -6,6 +6,8 @@ PASSED, FAILED, SKIPPED, ERROR, NONE = 1, 0, 2, 3, 255
 
 _MAX_TEXT = 2_000
 _MAX_DETAILS = 65_536
+_MAX_DEPTH = 100
+_SMALLEST = 1e-37  # of what PostgreSQL's real can hold
 _KEYS = frozenset(("passed", "score", "reason", "label", "confidence", "details"))
 
 
@@ -16,10 +18,21 @@ class ShapeError(Exception):
 class Verdict:
     """One verdict. ``code`` is one of the constants above; the rest may be None."""
 
-    __slots__ = ("code", "confidence", "details", "error", "label", "reason", "score", "skipped")
+    __slots__ = (
+        "code",
+        "confidence",
+        "details",
+        "error",
+        "is_breach",
+        "label",
+        "reason",
+        "score",
+        "skipped",
+    )
 
     def __init__(self, code: int, error: str | None = None, skipped: str | None = None) -> None:
         self.code = code
+        self.is_breach = False
         self.error = error
         self.skipped = skipped
         self.score: float | None = None
@@ -77,6 +90,8 @@ def _from_dict(result: dict[object, object]) -> Verdict:
     verdict.confidence = _number("the confidence", result.get("confidence"))
     if verdict.confidence is not None and not 0 <= verdict.confidence <= 1:
         raise ShapeError(f"returned the confidence {verdict.confidence}, which is not from 0 to 1")
+    if verdict.confidence is not None and verdict.confidence < _SMALLEST:
+        verdict.confidence = 0.0
     if result.get("details") is not None:
         verdict.details = _json(result["details"])
     return verdict
@@ -92,6 +107,7 @@ def _text(what: str, value: object) -> str | None:
 
 def clean(text: str) -> str:
     """Text as PostgreSQL can store it, and of a length a person might read."""
+    text = str.__str__(text)  # of a subclass, what it holds and not what it says
     if len(text) > _MAX_TEXT:
         text = text[: _MAX_TEXT - 3] + "..."
     if "\0" in text:
@@ -116,32 +132,35 @@ def _json(value: object) -> str:
 
     _check_size(value)
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=True)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ShapeError(f"the details are not JSON: {error}") from None
     if len(text) > _MAX_DETAILS:
         raise ShapeError(f"the details are more than {_MAX_DETAILS} characters of JSON")
-    if "\\u0000" in text or "\\ud" in text:
-        # What jsonb cannot hold; an escaped surrogate pair is a character again.
-        text = json.dumps(json.loads(text), ensure_ascii=False)
-        text = text.replace("\\u0000", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-    return text
+    if "\\u0000" in text:
+        # What jsonb cannot hold. After an odd number of backslashes it is the letter u.
+        import re
+
+        text = re.sub(r"(?<!\\)((?:\\\\)*)\\u0000", "\\1\ufffd", text)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _check_size(value: object) -> None:
     """Refuse what is too large before it is encoded, which no signal interrupts."""
-    size, waiting = 0, [value]
+    size, waiting = 0, [(value, 0)]
     while waiting and size <= _MAX_DETAILS:
-        value = waiting.pop()
+        value, depth = waiting.pop()
         size += 1
+        if depth > _MAX_DEPTH:
+            raise ShapeError(f"the details are nested more than {_MAX_DEPTH} deep")
         if isinstance(value, str):
             size += len(value)
         elif isinstance(value, dict | list | tuple):
             size += len(value)
             if size <= _MAX_DETAILS:
-                waiting += value
+                waiting += ((child, depth + 1) for child in value)
                 if isinstance(value, dict):
-                    waiting += value.values()
+                    waiting += ((child, depth + 1) for child in value.values())
     if size > _MAX_DETAILS:
         raise ShapeError(f"the details are more than {_MAX_DETAILS} characters of JSON")
 

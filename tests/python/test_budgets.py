@@ -230,3 +230,14 @@ def test_a_new_version_starts_afresh(db: Connection, create: Callable[..., int])
     assert db.execute("select passed from flywheel.verdicts where version = 2").fetchall() == [
         (True,)
     ]
+
+
+def test_the_first_tick_finds_somebody_listening(connect: Callable[..., Connection]) -> None:
+    """With the shortest of budgets the first tick comes while a fresh session still gets ready."""
+    connect().execute(
+        "select flywheel.create_validator('v', 'python', 'while True: pass\nreturn True', budget => '{\"time_ms\": 1}', on_fail => 'reject', on_error => 'allow')"
+    )
+    for _ in range(12):
+        session = connect()
+        session.execute("insert into flywheel.traces (output) values ('x')")
+        assert session.execute("select 1").fetchone() == (1,)

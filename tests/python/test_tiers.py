@@ -176,7 +176,7 @@ def next_runtime(tmp_path: Path) -> Bundle:
     text = template.read_text().replace("{{release}}", "'next'")
     text = text.replace(
         'GD["flywheel_pl"] = (RELEASE,',
-        "from flywheel_pl import runtime\nruntime._explain = lambda error, validator: 'explained by the next release'\n"
+        "from flywheel_pl import runtime\nruntime._failure = lambda error, validator: runtime.Verdict(3, 'explained by the next release')\n"
         'GD["flywheel_pl"] = (RELEASE,',
     )
     template.write_text(text)

@@ -8,6 +8,8 @@ import pytest
 from psycopg import Connection, errors
 from psycopg.types.json import Jsonb
 
+from flywheel_db.server import Server
+
 
 @pytest.fixture
 def judge(db: Connection) -> Callable[..., list[tuple[Any, ...]]]:
@@ -177,6 +179,27 @@ def test_params_change_and_sides_go_beside(db: Connection) -> None:
         row[0]
         for row in db.execute("select validator from flywheel.check_input('too long', 'shop')")
     ] == ["short_question"]
+
+
+def test_changing_a_param_keeps_the_others(db: Connection) -> None:
+    db.execute(
+        'select flywheel.enable_builtin(\'max_length\', params => \'{"max": 5, "side": "input", "unit": "words"}\')'
+    )
+    db.execute("select flywheel.alter_validator('max_length', params => '{\"max\": 1}')")
+    row = db.execute("select params, reads from flywheel.validators").fetchone()
+    assert row == ({"max": 1, "side": "input", "unit": "words"}, ["input"])
+
+
+def test_lingua_runs_where_it_was_lent(db: Connection, server: Server) -> None:
+    """flywheel-db up lends the private server what the extra checks has installed beside us."""
+    if not (server.data_dir.parent / "python" / "lingua").exists():
+        pytest.skip("the server's Python is of another version than ours, so nothing was lent")
+    db.execute("select flywheel.enable_builtin('language', params => '{\"detector\": \"lingua\"}')")
+    db.execute(
+        "insert into flywheel.traces (output) values ('Wo ist denn mein Paket geblieben?'), ('Where is my parcel today, please?')"
+    )
+    rows = db.execute("select predicted_label, passed from flywheel.verdicts order by 1").fetchall()
+    assert rows == [("de", False), ("en", True)]
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ def prepare(params: dict[str, object]) -> Callable[[str], tuple[bool, str] | boo
     allow_fences = _params.flag(params, "allow_fences")
     import fastjsonschema
 
-    refuse = dict.fromkeys(("", "http", "https", "ftp", "file", "data"), _refuse_reference)
+    refuse = _RefuseAll()
     try:
+        json.dumps(schema, allow_nan=False)
         validate = fastjsonschema.compile(schema, handlers=refuse, use_default=False)
     except (fastjsonschema.JsonSchemaException, re.error, ValueError) as exc:
         raise ValueError(f"schema is not a JSON Schema that can be used: {exc}") from None
@@ -67,6 +68,16 @@ def _unfenced(text: str) -> str:
     first, newline, body = text.strip().partition("\n")
     named = first.startswith(_FENCE) and first[3:].strip().lower() in ("", "json")
     return body[:-3] if newline and named and body.endswith(_FENCE) else text
+
+
+class _RefuseAll(dict[str, "Callable[[str], object]"]):
+    """A handler for every scheme there may be."""
+
+    def __contains__(self, scheme: object) -> bool:
+        return True
+
+    def __getitem__(self, scheme: str) -> Callable[[str], object]:
+        return _refuse_reference
 
 
 def _refuse_reference(uri: str) -> object:
