@@ -145,7 +145,7 @@ begin
   for v_function in
     select p.oid
     from pg_catalog.pg_proc as p
-    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^(_(check|score|reason|try|python)_\d+|_run_python|_boot_python|_load_python_library)$'
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^(_(check|score|reason|try|python)_\d+|_run_python|_boot_python|_load_python_library|_load_python_bytecode)$'
   loop
     execute pg_catalog.format('grant execute on function %s to flywheel_validator', v_function);
   end loop;
@@ -154,7 +154,7 @@ begin
   for v_function in
     select p.oid
     from pg_catalog.pg_proc as p
-    where p.pronamespace = 'flywheel'::regnamespace and p.proname in ('_describe_python', '_describe_builtin', '_boot_python', '_load_python_library')
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname in ('_describe_python', '_describe_builtin', '_boot_python', '_load_python_library', '_load_python_bytecode')
   loop
     execute pg_catalog.format(
       'grant execute on function %s to %s', v_function,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIGNAL = _signal.SIGPROF
 _ROW_SHARE = 5  # one row may take a fifth of the batch's time
+_MARGIN = 0.9  # the rest is for unwinding, which gives memory back
 
 
 class OutOfTime(BaseException):
@@ -134,9 +135,9 @@ class Watch:
         if row != self._row_seen:
             self._row_seen, self._row_used = row, 0.0
         self._row_used += worked
-        if self._used > self._budget.seconds:
+        if self._used > self._budget.seconds * _MARGIN:
             self.exhausted = True
-        elif self._row_used <= self._budget.row_seconds:
+        elif self._row_used <= self._budget.row_seconds * _MARGIN:
             return
         if self.raised_in == row and frame is not None:
             _insist(frame)

@@ -262,7 +262,9 @@ class Runtime:
             kept.restore()
         batch.codes[position :: batch.width] = codes
         if watch.exhausted:
-            batch.fail(position, mask, _not_reached(validator), start=row + 1)
+            # The row at work has no verdict if time was up a moment after its check.
+            undecided = row >= 0 and codes[row] == NONE
+            batch.fail(position, mask, _not_reached(validator), start=row if undecided else row + 1)
 
 
 class _Batch:

@@ -12,11 +12,21 @@ returns void
 language plpython3u
 volatile
 as $flywheel$
+import marshal
 import sys
 from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import MAGIC_NUMBER
+from binascii import a2b_base64
 
 RELEASE = {{release}}
-SOURCES = {{core}}
+SOURCES = GD["flywheel_pl_core"] = {{core}}
+CODE = {}
+try:
+    plpy.execute("select flywheel._load_python_bytecode()")
+    if GD["flywheel_pl_bytecode"][:2] == (MAGIC_NUMBER, RELEASE):
+        CODE = marshal.loads(a2b_base64(GD["flywheel_pl_bytecode"][2]))
+except plpy.SPIError:
+    pass  # not made yet
 
 class Finder:
     """Imports the packages that travelled here."""
@@ -34,8 +44,11 @@ class Finder:
 
     def exec_module(self, module):
         name = module.__name__
-        source = (SOURCES.get(name) or GD["flywheel_pl_library"][name])[1]
-        exec(compile(source, name.replace(".", "/") + ".py", "exec"), module.__dict__)
+        code = CODE.get(name)
+        if code is None:
+            source = (SOURCES.get(name) or GD["flywheel_pl_library"][name])[1]
+            code = compile(source, name.replace(".", "/") + ".py", "exec")
+        exec(code, module.__dict__)
 
 GD.pop("flywheel_pl_library", None)
 sys.meta_path[:] = [f for f in sys.meta_path if type(f).__qualname__ != Finder.__qualname__]
@@ -111,3 +124,42 @@ $flywheel$;
 
 comment on function flywheel._describe_python(text, text[]) is
   'Compiles the body of a Python validator without running it: the columns it reads, or why it does not compile.';
+
+-- The core compiled for the Python of this server, which saves a cold backend a fifth of its start.
+-- Another Python, after an upgrade of the machine or in a restored dump, compiles the sources.
+create or replace function flywheel._compile_python()
+returns text
+language plpython3u
+volatile
+as $flywheel$
+import marshal
+from _frozen_importlib_external import MAGIC_NUMBER
+from binascii import b2a_base64
+
+plpy.execute("select flywheel._boot_python()")
+codes = {
+    name: compile(source, name.replace(".", "/") + ".py", "exec")
+    for name, (_, source) in GD["flywheel_pl_core"].items()
+}
+# Version 2 of the format: the same bytes each time, so that equal installations have equal dumps.
+written = b2a_base64(marshal.dumps(codes, 2), newline=False).decode()
+return """create or replace function flywheel._load_python_bytecode()
+returns void
+language plpython3u
+volatile
+as $bytecode$
+GD["flywheel_pl_bytecode"] = %r
+$bytecode$""" % ((MAGIC_NUMBER, {{release}}, written),)
+$flywheel$;
+
+comment on function flywheel._compile_python() is
+  'The statement that makes flywheel._load_python_bytecode().';
+
+do $$
+begin
+  execute flywheel._compile_python();
+end
+$$;
+
+comment on function flywheel._load_python_bytecode() is
+  'Holds the core of flywheel_pl as bytecode of the Python that compiled it.';
