@@ -163,6 +163,7 @@ def _coverage(connection: Connection[Any]) -> str:
 _NEXT = """\
 [bold].venv/bin/flywheel-db psql[/]   and then:
 
+  select flywheel.enable_builtin('no_sensitive_information');
   select flywheel.create_validator('polite', 'sql',
     $$output ~* '(thank|sorry|please)'$$);
   select output, status from flywheel.test_validator('polite', 50);
