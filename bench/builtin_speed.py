@@ -54,13 +54,13 @@ def run(server: Server, options: Options) -> list[Figure]:
                 "select name, language from flywheel.builtin_validators order by language desc, name"
             ).fetchall()
         ]
-        for name, _ in names:
+        for name, language in names:
             session.run(
                 "select flywheel.enable_builtin(%s, params => %s, enabled => false, budget => %s)",
                 (
                     name,
                     json.dumps(PARAMS.get(name, {})),
-                    "{}" if _ == "sql" else '{"time_ms": 100000}',
+                    "{}" if language == "sql" else '{"time_ms": 100000}',
                 ),
             )
         found = {}

@@ -79,43 +79,50 @@ _EXAMPLES = {
     "no_attack": '{"max_attempts": 5, "window": "1 day"}',
 }
 
-# (microseconds for a KB of text, how good it is) of each check that was measured.
+# Microseconds per KB of real outputs (python -m bench builtin_speed), and builtin_quality.
 _MEASURED = {
-    "no_gpt_smell": ("110", ""),
-    "no_refusal": (
-        "89 to 146",
-        "It agrees with people's labels on 0.917 of the answers of XSTest. The string matching that"
-        " comes with those data agrees on 0.869.",
+    "authenticated_entities": ("99", ""),
+    "complexity": ("158", ""),
+    "contains": ("10", ""),
+    "json_schema": ("13, on texts that are no JSON", ""),
+    "language": (
+        "71 with the builtin detector; lingua takes some 3,600",
+        "In 75 languages, the right one is named for 0.912 of the sentences by the builtin "
+        "detector, and for 0.941 by lingua with low accuracy.",
     ),
-    "json_schema": ("8.5, on texts that are no JSON", ""),
-    "no_repetition": (
-        "110 to 164",
-        "It fails at most 0.4 % of the ordinary outputs of three data sets.",
+    "matches": ("5.5", ""),
+    "max_length": ("4.6", ""),
+    "min_length": ("3.9", ""),
+    "no_attack": (
+        "1,218, most of it for each text and not for its length: 0.1 to 0.6 ms each",
+        "It finds 0.744 of the jailbreaks that were collected in the wild, without duplicates"
+        " (0.55 to 0.85 by month); of the attacks of the game Tensor Trust 0.84 of those that"
+        " hijack the answer and 0.70 of those that extract the prompt. It raises a false "
+        "alarm on 2.6 % of harmless inputs that were chosen to be hard.",
     ),
-    "no_sensitive_information": (
-        "122",
-        "Cards, IBANs, e-mail and IP addresses, phone and social security numbers: precision 1.00"
-        " and recall 1.00 on 199 labelled places. The first version, written before anybody had"
-        " looked at those texts, had a recall of 0.955. False alarms: 2 of 30,436 ordinary inputs.",
-    ),
+    "no_gpt_smell": ("97", ""),
     "no_prompt_leak": (
-        "168",
+        "75",
         "The patterns alone, without the system prompt: precision 0.69, recall 0.66.",
     ),
-    "language": (
-        "63 with the builtin detector, 3,650 with lingua",
-        "In 75 languages, the right one is named for 0.912 of the sentences by the builtin"
-        " detector, and for 0.941 by lingua with low accuracy.",
+    "no_refusal": (
+        "164",
+        "It agrees with people's labels on 0.917 of the answers of XSTest. The string "
+        "matching that comes with those data agrees on 0.869.",
     ),
-    "readability": ("115 to 172", ""),
-    "complexity": ("143 to 206", ""),
-    "no_attack": (
-        "78 on long texts, up to 2,400 on inputs of one line (0.1 to 0.6 ms each)",
-        "It finds 0.744 of the jailbreaks that were collected in the wild, without duplicates (0.55"
-        " to 0.85 by month); of the attacks of the game Tensor Trust 0.84 of those that hijack the"
-        " answer and 0.70 of those that extract the prompt. It raises a false alarm on 2.6 % of"
-        " harmless inputs that were chosen to be hard.",
+    "no_repetition": ("146", "It fails at most 0.4 % of the ordinary outputs of three data sets."),
+    "no_sensitive_information": (
+        "107",
+        "Cards, IBANs, e-mail and IP addresses, phone and social security numbers: precision "
+        "1.00 and recall 1.00 on 199 labelled places. The first version, written before "
+        "anybody had looked at those texts, had a recall of 0.955. False alarms: 2 of 30,436 "
+        "ordinary inputs.",
     ),
+    "not_blank": ("2", ""),
+    "not_contains": ("6", ""),
+    "readability": ("216", ""),
+    "topic_keywords": ("8.2", ""),
+    "valid_json": ("24", ""),
 }
 
 _CLASSES = {
@@ -325,20 +332,20 @@ def builtins_page(connection: psycopg.Connection) -> str:
         "None is on by default. [How to use them](../how-to/use-built-in-checks.md). Every check"
         " that can look at two sides has the param `side`. A param whose default is `null` must be"
         " given, or is not checked; the `words` of no_gpt_smell are then its own list.\n",
-        "Cost in microseconds for a KB of text: low is up to 10, medium up to 200, high more."
+        "Cost in microseconds for a KB of text: low is up to 10, medium up to 300, high more."
         " Measured speed is that of one of two cores, on PostgreSQL 15 and Python 3.11."
         " Measured quality is that on the public data the checks were developed on: on your data,"
         " acceptance may be lower. [How to test them on yours]"
         "(../how-to/use-built-in-checks.md#test-it-before-you-trust-it). Patterns of words are"
-        " English. Measure again, with those data at hand: `python -m bench.pattern_quality`,"
-        " `python -m bench.check_quality`, `python -m bench.check_speed_python`.\n",
+        " English. Measure again, with those data at hand:"
+        " `python -m bench builtin_quality builtin_speed`.\n",
         _table(
             ("check", "looks at", "language", "cost"),
             ((_link(c.name), " or ".join(c.sides), c.language, c.cost) for c in checks),
         ),
     ]
     for check in checks:
-        speed, quality = _MEASURED.get(check.name, ("", ""))
+        speed, quality = _MEASURED[check.name]
         params = dict(check.params)
         if len(check.sides) > 1:
             params["side"] = check.sides[0]

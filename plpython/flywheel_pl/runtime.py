@@ -96,7 +96,7 @@ class Runtime:
     def __init__(self, fetch: Callable[[int], None]) -> None:
         self._fetch = fetch
         self._watch = budget.Watch()
-        self._bodies: dict[int, str] = {}
+        self._fetched: dict[int, str] = {}
         self._sets: dict[str, ValidatorSet] = {}
         # By the function's own identity too: numbers start again in a schema that is made again.
         self._checks: dict[tuple[int, int, tuple[str, ...]], source.Check] = {}
@@ -105,8 +105,8 @@ class Runtime:
         self._statement = 0.0
 
     def define(self, code: int, body: str) -> None:
-        """Remember the body of a validator under the number of its code."""
-        self._bodies[code] = body
+        """Hand the body of a validator over, by the number of its code."""
+        self._fetched[code] = body
 
     def run(
         self,
@@ -164,9 +164,9 @@ class Runtime:
             key = (validator.code, validator.function, tuple(validator.reads))
             check = self._checks.get(key)
             if check is None:
-                self._bodies.pop(validator.code, None)
                 self._fetch(validator.code)
-                code = source.compile_body(self._bodies[validator.code], validator.reads)
+                body = self._fetched.pop(validator.code)
+                code = source.compile_body(body, validator.reads)
                 if len(self._checks) > 1000:
                     self._checks.clear()
                 check = self._checks[key] = source.Check(code)

@@ -30,7 +30,7 @@ as $$
     ('no_refusal', 'sql', null, '{output}', 'medium',
       '{}',
       'The answer does not refuse, in full or in part.'),
-    ('valid_json', 'sql', null, '{output}', 'low',
+    ('valid_json', 'sql', null, '{output}', 'medium',
       '{"allow_fences": true}',
       'The text is JSON. allow_fences also accepts it inside a Markdown code block.'),
     ('contains', 'sql', null, '{output,input}', 'low',
