@@ -18,7 +18,7 @@ _AFTER_TABLES = (
     "internal",
     "views",
     "functions",
-    "plpython/runtime.sql",
+    "plpython",
     "triggers/functions.sql",
     "privileges.sql",
     "triggers/triggers.sql",
@@ -26,7 +26,7 @@ _AFTER_TABLES = (
 
 
 #: Applied only where the server has plpython3u and a superuser migrates.
-PYTHON_RUNTIME = "plpython/runtime.sql"
+PYTHON_FILES = ("plpython/runtime.sql", "plpython/work.sql")
 
 #: Python that travels inside that file: ours, and what our checks import.
 _TRAVELLING = ("flywheel_pl", "fastjsonschema")
@@ -82,12 +82,12 @@ class Bundle:
         files = []
         for path in paths:
             name, text = path.relative_to(self.sql).as_posix(), path.read_text(encoding="utf-8")
-            files.append(SqlFile(name, _with_python(text) if name == PYTHON_RUNTIME else text))
+            files.append(SqlFile(name, _with_python(text) if name in PYTHON_FILES else text))
         return tuple(files)
 
 
 def _with_python(template: str) -> str:
-    """Write the travelling sources into the text of the Python runtime."""
+    """Write the travelling sources, or their release, into the text of a Python file."""
     sources = dict(sorted(_sources()))
     core = {name: source for name, source in sources.items() if _is_core(name)}
     library = {name: source for name, source in sources.items() if not _is_core(name)}
@@ -104,7 +104,8 @@ def _with_python(template: str) -> str:
 
 
 def _is_core(module: str) -> bool:
-    return module.split(".")[0] == "flywheel_pl" and ".checks" not in module
+    parts = module.split(".")
+    return parts[0] == "flywheel_pl" and parts[1:2] not in (["checks"], ["judges"], ["work"])
 
 
 def _sources() -> Iterator[tuple[str, tuple[bool, str]]]:

@@ -46,6 +46,10 @@ class ServerError(FlywheelError):
     """The private server cannot be used."""
 
 
+class MissingExtra(FlywheelError):
+    """An optional part of flywheel-db is not installed."""
+
+
 class BadInput(FlywheelError):
     """What was given cannot be used."""
 
@@ -56,6 +60,14 @@ class ValidatorRefused(BadInput):
 
 class UnknownValidator(BadInput):
     """There is no validator of that name."""
+
+
+class UnknownModel(BadInput):
+    """There is no model of that name."""
+
+
+class UnknownTarget(BadInput):
+    """There is no such trace, span or label."""
 
 
 class ImmutableColumn(BadInput):
@@ -95,6 +107,10 @@ class WrongSchemaVersion(WrongState):
     """The schema is of another version than this program."""
 
 
+class WorkerTooOld(WrongSchemaVersion):
+    """The database needs a newer worker."""
+
+
 class MigrationError(WrongState):
     """The database cannot be brought to this release."""
 
@@ -105,6 +121,10 @@ class Conflict(FlywheelError):
 
 class NameInUse(Conflict):
     """The name is already in use."""
+
+
+class InUse(Conflict):
+    """Something else uses it."""
 
 
 class ChangedMeanwhile(Conflict):
@@ -136,14 +156,18 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF001": (ValidatorRefused, None),
     "LF002": (BadInput, None),
     "LF003": (UnknownValidator, "list them: flywheel-db validators list"),
+    "LF005": (UnknownModel, "list them: select name from flywheel.models"),
+    "LF004": (UnknownTarget, None),
     "LF010": (Rejected, None),
     "LF011": (ImmutableColumn, None),
     "LF0": (BadInput, None),
     "LF101": (WrongSchemaVersion, _MIGRATE),
+    "LF102": (WorkerTooOld, "pip install --upgrade 'flywheel-db[worker]'"),
     "LF1": (WrongState, None),
     "2D000": (WrongState, "call it outside a transaction: with autocommit on"),
     "LF201": (NameInUse, None),
     "LF202": (ChangedMeanwhile, _AGAIN),
+    "LF203": (InUse, None),
     "LF2": (Conflict, None),
     "08": (ConnectionLost, None),
     "22": (BadInput, None),

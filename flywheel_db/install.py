@@ -23,7 +23,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from flywheel_db.bundle import PYTHON_RUNTIME, Bundle, SqlFile
+from flywheel_db.bundle import PYTHON_FILES, Bundle, SqlFile
 from flywheel_db.connection import connect
 from flywheel_db.errors import MigrationError
 
@@ -265,13 +265,13 @@ def _changed_files(
 ) -> Iterator[SqlFile]:
     """Yield what to re-apply; with anything new come the privileges, which name every object."""
     changed = {file.name for file in bundle.files if applied.get(file.name) != file.sha256}
-    if PYTHON_RUNTIME in changed and not can_have_python:
-        if PYTHON_RUNTIME in applied:
+    if changed.intersection(PYTHON_FILES) and not can_have_python:
+        if applied.keys() & set(PYTHON_FILES):
             raise MigrationError(
                 "the Python runtime in the database must be replaced, which only a superuser can",
                 hint="Run flywheel-db migrate as a superuser, where plpython3u is available.",
             )
-        changed.remove(PYTHON_RUNTIME)
+        changed.difference_update(PYTHON_FILES)
     for file in bundle.files:
         if file.name in changed or (changed and file.name == "privileges.sql"):
             yield file

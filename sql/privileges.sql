@@ -24,7 +24,7 @@ end
 $$;
 
 grant usage on schema flywheel
-  to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_validator;
+  to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_worker, flywheel_validator;
 
 -- The application: writes traces, asks the gate. What the database sets is not granted.
 grant select on flywheel.traces, flywheel.spans to flywheel_writer;
@@ -58,14 +58,48 @@ grant execute on function flywheel.now(), flywheel.uuidv7(), flywheel._generatio
 -- Readers and labelers see everything that is public.
 grant select on
   flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
-  flywheel.pass_rates, flywheel.validators, flywheel.jobs, flywheel.builtin_validators
+  flywheel.pass_rates, flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
+  flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
+  flywheel.current_labels, flywheel.corrections
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
 grant execute on function
   flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
-  flywheel._builtins()
+  flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions)
   to flywheel_reader, flywheel_labeler;
+
+-- Workers: the queue, and what they must know of the models. They see the texts they are given, and
+-- no table.
+grant execute on function
+  flywheel.claim_jobs(text, text[], integer, interval, text[]),
+  flywheel.complete_jobs(text, jsonb),
+  flywheel.fail_job(text, jsonb, text, text, interval, jsonb),
+  flywheel.extend_lease(text, jsonb, interval),
+  flywheel.release_jobs(text, jsonb),
+  flywheel.run_sql_jobs(text, jsonb),
+  flywheel.purge(integer),
+  flywheel.has_jobs(text[], text[]),
+  flywheel._has_python(),
+  flywheel.start_worker(text, integer, jsonb),
+  flywheel.worker_alive(bigint, jsonb),
+  flywheel.stop_worker(bigint),
+  flywheel.python_validator(integer),
+  flywheel.now(),
+  flywheel._requires_approval(),
+  flywheel._is_approved(flywheel._validator_versions)
+  to flywheel_worker;
+grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
+grant select on flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers to flywheel_worker;
+grant execute on function flywheel._no_span() to flywheel_worker;
+
+-- The labeler: labels and corrects, and changes no label.
+grant execute on function
+  flywheel.label(
+    uuid, text, boolean, text, text, uuid, text, double precision, text, double precision, text, integer, text, integer
+  ),
+  flywheel.withdraw_label(bigint, text)
+  to flywheel_labeler;
 
 -- The AI engineer: defines validators, reads everything, removes data.
 grant delete, truncate on flywheel.traces, flywheel.spans to flywheel_admin;
@@ -91,6 +125,20 @@ grant execute on function
   flywheel.test_validator(text, integer),
   flywheel.evaluate(text, jsonb),
   flywheel.explain_validators(text),
+  flywheel.create_model(
+    text, text, text, text, text, text, jsonb, text, double precision, integer, integer, integer, numeric,
+    numeric, numeric, numeric, text
+  ),
+  flywheel.alter_model(
+    text, text, text, text, text, text, jsonb, text, double precision, integer, integer, integer, numeric, text, text[]
+  ),
+  flywheel.drop_model(text),
+  flywheel.set_price(text, numeric, numeric, numeric, timestamptz),
+  flywheel.preview_prompts(text, integer),
+  flywheel.approve_prompt(text, integer, text),
+  flywheel.retry_dead(text, integer),
+  flywheel.prioritize_validator(text, integer),
+  flywheel.resume_validator(text),
   flywheel.sweep(integer),
   flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid)
   to flywheel_admin;
@@ -121,12 +169,13 @@ grant execute on function
   flywheel._dimension_condition(text),
   flywheel._call_arguments(text[], text, jsonb),
   flywheel._insert_verdicts(text, text, boolean),
-  flywheel._insert_jobs(integer[], text, text, boolean),
+  flywheel._insert_jobs(integer[], text, text, boolean, integer),
   flywheel._has_python(),
   flywheel._mode_of(flywheel._validator_versions),
   flywheel._default_budget(),
   flywheel._builtins(),
   flywheel._python_column(text, text),
+  flywheel._python_spec(integer[], text[]),
   flywheel._python_query(integer[], text, text),
   flywheel._call_python(text, text[], integer, text[], integer[], text),
   flywheel._python_failure(integer, text[], integer[], integer[], text),
@@ -160,6 +209,16 @@ begin
       'grant execute on function %s to %s', v_function,
       (select n.nspowner::regrole from pg_catalog.pg_namespace as n where n.nspname = 'flywheel')
     );
+  end loop;
+
+  -- What flywheel.work() consists of, where there is Python. Loading its modules runs none of a user's.
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace
+      and p.proname in ('_work', '_allowed_hosts', '_boot_python', '_load_python_library', '_load_python_bytecode')
+  loop
+    execute pg_catalog.format('grant execute on routine %s to flywheel_worker', v_function);
   end loop;
 
   -- What runs users' expressions runs as the role that has nothing else. Giving a function to a

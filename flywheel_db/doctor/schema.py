@@ -16,6 +16,7 @@ ROLES = (
     "flywheel_writer",
     "flywheel_labeler",
     "flywheel_reader",
+    "flywheel_worker",
     "flywheel_validator",
 )
 
@@ -44,7 +45,7 @@ _TRIGGER = re.compile(
 
 
 def check_roles(connection: Connection) -> Iterator[Finding]:
-    """The five roles; the one that runs validators must be nobody."""
+    """Our roles; the one that runs validators must be nobody."""
     rows = connection.execute(
         "select rolname, rolsuper, rolcanlogin, rolbypassrls, rolcreaterole"
         " from pg_catalog.pg_roles where rolname = any (%s)",

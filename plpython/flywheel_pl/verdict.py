@@ -105,11 +105,11 @@ def _text(what: str, value: object) -> str | None:
     return clean(value)
 
 
-def clean(text: str) -> str:
+def clean(text: str, at_most: int = _MAX_TEXT) -> str:
     """Text as PostgreSQL can store it, and of a length a person might read."""
     text = str.__str__(text)  # of a subclass, what it holds and not what it says
-    if len(text) > _MAX_TEXT:
-        text = text[: _MAX_TEXT - 3] + "..."
+    if len(text) > at_most:
+        text = text[: at_most - 3] + "..."
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     # Half a surrogate pair is no character.

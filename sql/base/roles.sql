@@ -5,7 +5,7 @@ declare
   v_role text;
 begin
   foreach v_role in array array[
-    'flywheel_admin', 'flywheel_writer', 'flywheel_labeler', 'flywheel_reader', 'flywheel_validator'
+    'flywheel_admin', 'flywheel_writer', 'flywheel_labeler', 'flywheel_reader', 'flywheel_worker', 'flywheel_validator'
   ] loop
     if not exists (select from pg_catalog.pg_roles where rolname = v_role) then
       begin
@@ -27,6 +27,9 @@ begin
   end if;
   if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_labeler', 'member') then
     grant flywheel_labeler to flywheel_admin;
+  end if;
+  if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_worker', 'member') then
+    grant flywheel_worker to flywheel_admin;
   end if;
   if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_reader', 'member') then
     grant flywheel_reader to flywheel_admin;

@@ -23,6 +23,10 @@ as $$
 declare
   v_version flywheel._validator_versions := flywheel._latest_version(flywheel._find_validator(name));
 begin
+  if v_version.language = 'llm' then
+    raise exception '% is a judge, and nothing is called from inside the database', quote_ident(name)
+      using errcode = 'LF002', hint = 'See what it would be asked: select * from flywheel.preview_prompts(...). Ask it: flywheel-db validators test.';
+  end if;
   if v_version.language = 'python' and not flywheel._has_python() then
     raise exception 'this database has no Python inside, so % cannot be tried here', quote_ident(name)
       using errcode = 'LF103', hint = 'A superuser installs it: flywheel-db migrate, where plpython3u is available.';
@@ -72,6 +76,10 @@ begin
   ) then
     raise exception 'the rows are not a JSON array of objects'
       using errcode = 'LF002', hint = 'For example: ''[{"input": "Hi", "output": "Hello"}]''.';
+  end if;
+  if v_version.language = 'llm' then
+    raise exception '% is a judge, and nothing is called from inside the database', quote_ident(name)
+      using errcode = 'LF002', hint = 'Insert the rows as traces of a pipeline of their own and let a worker judge them.';
   end if;
   if v_version.language = 'python' and not flywheel._has_python() then
     raise exception 'this database has no Python inside, so % cannot be evaluated here', quote_ident(name)

@@ -187,10 +187,14 @@ begin
   -- What was owed is owed no more, should the name come back.
   update flywheel._validator_versions as v
   set active_generations = '{}'
-  where v.version_id = any (v_version_ids) and v.mode = 'queued';
+  where v.version_id = any (v_version_ids) and (v.mode = 'queued' or delete_verdicts);
 
   if delete_verdicts then
     delete from flywheel._verdicts as v where v.version_id = any (v_version_ids);
+    -- Labels refer to the validator. The lock waits for one that is being made.
+    perform from flywheel._validators as d where d.validator_id = v_validator_id for update;
+  end if;
+  if delete_verdicts and not exists (select from flywheel._labels as l where l.validator_id = v_validator_id) then
     perform flywheel._drop_version_functions(id) from unnest(v_version_ids) as id;
     delete from flywheel._validators as d where d.validator_id = v_validator_id;
     perform flywheel._drop_python_code(id) from unnest(v_code_ids) as id;
@@ -201,4 +205,4 @@ end
 $$;
 
 comment on function flywheel.drop_validator(text, boolean) is
-  'Removes a validator. Its verdicts stay readable unless delete_verdicts => true; creating the name again goes on with its next version.';
+  'Removes a validator. Its verdicts stay readable unless delete_verdicts => true, and labels always do; creating the name again goes on with its next version.';

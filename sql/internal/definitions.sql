@@ -9,15 +9,16 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  if version.language is null or version.language not in ('sql', 'python') then
+  if version.language is null or version.language not in ('sql', 'python', 'llm') then
     raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
-      using errcode = 'LF001', hint = 'This release runs validators in ''sql'' and ''python''.';
+      using errcode = 'LF001', hint = 'This release runs validators in ''sql'', ''python'' and ''llm''.';
   end if;
   if btrim(coalesce(version.body, '')) = '' then
     raise exception 'the body is empty'
       using errcode = 'LF001',
         hint = case version.language
           when 'python' then 'Give the body of a Python function, for example: return len(output) < 2000'
+          when 'llm' then 'Give a criterion in words, for example: The reply answers the question. Or a template with {{input}} and {{output}}.'
           else 'Give an SQL expression over the row, for example: length(output) < 2000'
         end;
   end if;
@@ -58,6 +59,9 @@ begin
   if version.params is null or jsonb_typeof(version.params) <> 'object' then
     raise exception 'params is not a JSON object' using errcode = 'LF001', hint = 'For example: params => ''{"max": 2000}''.';
   end if;
+  if version.language = 'llm' then
+    perform flywheel._check_judge(version);
+  end if;
   if version.subject = 'trace' and (version.node is not null or version.kind is not null) then
     raise exception 'node and kind filter spans, and the subject is the trace'
       using errcode = 'LF001', hint = 'Add subject => ''span'', or leave node and kind out.';
@@ -86,6 +90,10 @@ declare
 begin
   if version.builtin is not null then
     version := flywheel._render_builtin(version);
+  end if;
+  -- No network inside the INSERT.
+  if version.language = 'llm' then
+    version.mode := 'queued';
   end if;
   perform flywheel._check_validator(version);
   if version.language = 'python' and version.mode = 'inline' and not flywheel._has_python() then

@@ -31,6 +31,43 @@ $$;
 comment on function flywheel._python_column(text, text) is
   'The kind of value a column becomes in Python, and the expression that hands it over as text.';
 
+-- What flywheel_pl.runtime is told of a set: the columns in their order, the validators by their ids.
+create or replace function flywheel._python_spec(versions integer[], columns text[])
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select jsonb_build_object(
+    'columns', (
+      select coalesce(jsonb_agg(jsonb_build_array(c.name, p.kind) order by k.position), '[]')
+      from unnest(columns) with ordinality as k (name, position)
+      join flywheel._subject_columns((
+        select min(v.subject) from flywheel._validator_versions as v where v.version_id = any (versions)
+      )) as c on c.name = k.name,
+        lateral flywheel._python_column(c.name, c.type) as p
+    ),
+    'validators', (
+      select jsonb_agg(
+        jsonb_build_object(
+          'version', v.version_id, 'name', d.name, 'code', v.code_id, 'params', v.params, 'reads', v.reads,
+          -- Numbers of code start again when the schema is made again; a session may live longer.
+          'function', to_regprocedure(format('flywheel._python_%s()', v.code_id))::oid::bigint,
+          'builtin', (select b.module from flywheel._builtins() as b where b.name = v.builtin)
+        ) || flywheel._default_budget() || v.budget
+        order by v.version_id
+      )
+      from flywheel._validator_versions as v
+      join flywheel._validators as d on d.validator_id = v.validator_id
+      where v.version_id = any (versions)
+    )
+  );
+$$;
+
+comment on function flywheel._python_spec(integer[], text[]) is
+  'What the Python runtime is told of a set of validators: the columns it is given and the validators.';
+
 -- Batches end at 1000 rows or 8 MB of text. Rows are read once; each batch is a row of arrays.
 create or replace function flywheel._python_query(versions integer[], rows_query text, purpose text)
 returns text
@@ -61,8 +98,8 @@ begin
       select from flywheel._validator_versions as v where v.version_id = any (versions) and c.name = any (v.reads)
     )
   );
+  v_spec := flywheel._python_spec(versions, v_columns);
   select
-    jsonb_build_object('columns', coalesce(jsonb_agg(jsonb_build_array(c.name, p.kind) order by k.position), '[]')),
     -- Far more text than any may read is not handed over: a character more tells that it is too long.
     string_agg(
       case when c.type = 'text' then
@@ -76,21 +113,12 @@ begin
     string_agg(
       format('coalesce(pg_catalog.octet_length(%s), 0)', p.expression), ' operator(pg_catalog.+) ' order by k.position
     ) filter (where c.type in ('text', 'jsonb'))
-  into v_spec, v_texts, v_bytes
+  into v_texts, v_bytes
   from unnest(v_columns) with ordinality as k (name, position)
   join flywheel._subject_columns(v_subject) as c on c.name = k.name,
     lateral flywheel._python_column(c.name, c.type) as p;
 
   select
-    v_spec || jsonb_build_object('validators', jsonb_agg(
-      jsonb_build_object(
-        'version', v.version_id, 'name', d.name, 'code', v.code_id, 'params', v.params, 'reads', v.reads,
-        -- Numbers of code start again when the schema is made again; a session may live longer.
-        'function', to_regprocedure(format('flywheel._python_%s()', v.code_id))::oid::bigint,
-        'builtin', (select b.module from flywheel._builtins() as b where b.name = v.builtin)
-      ) || flywheel._default_budget() || v.budget
-      order by v.version_id
-    )),
     string_agg(
       case when cardinality(f.filters) = 0 then 'null'
       else format(
@@ -106,7 +134,7 @@ begin
         case v.subject when 'span' then 'q.span_ids[q.n]' else 'null' end
       ), ''
     ) filter (where purpose = 'insert' and 'reject' in (v.on_fail, v.on_error))
-  into v_spec, v_masks, v_enforced
+  into v_masks, v_enforced
   from flywheel._validator_versions as v
   join flywheel._validators as d on d.validator_id = v.validator_id,
     lateral flywheel._version_filters(v, 'n', purpose) as f (filters)

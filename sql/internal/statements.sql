@@ -302,7 +302,9 @@ set standard_conforming_strings = on
 as $$
   select $statement$
     on conflict (trace_id, span_id, version_id) do update
-    set revision = excluded.revision, created_at = excluded.created_at, state = 'pending'
+    set revision = excluded.revision, created_at = excluded.created_at, state = 'pending',
+      run_at = excluded.run_at, priority = excluded.priority, attempts = 0, token = null, leased_until = null,
+      worker = null, error_class = null, last_error = null
     where flywheel._jobs.revision operator(pg_catalog.<) excluded.revision$statement$;
 $$;
 
@@ -310,7 +312,7 @@ comment on function flywheel._replace_jobs() is 'The clause by which a job about
 
 -- With only_paused, versions that run inline: those whose breaker is open are enqueued instead.
 create or replace function flywheel._insert_jobs(
-  versions integer[], rows_query text, created_at text, only_paused boolean default false
+  versions integer[], rows_query text, created_at text, only_paused boolean default false, priority integer default 0
 )
 returns text
 language sql
@@ -319,8 +321,8 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
   select format(
-    $statement$insert into flywheel._jobs (trace_id, span_id, version_id, revision, created_at)
-    select j.trace_id, j.span_id, j.version_id, j.revision, %3$s
+    $statement$insert into flywheel._jobs (trace_id, span_id, version_id, revision, created_at, run_at, priority)
+    select j.trace_id, j.span_id, j.version_id, j.revision, %3$s, %3$s, %5$s
     from (
       select n.trace_id, n.span_id, n.revision, pg_catalog.unnest(array[%1$s]::pg_catalog.int4[]) as version_id
       from (%2$s
@@ -336,11 +338,12 @@ as $$
     _insert_jobs.created_at,
     case when only_paused then
       ' and j.version_id operator(pg_catalog.=) any (array(select b.version_id from flywheel._breaches as b where b.opens_breaker))'
-    else '' end
+    else '' end,
+    _insert_jobs.priority
   )
   from flywheel._validator_versions as v, lateral flywheel._version_filters(v, 'n', 'insert') as f (filters)
   where v.version_id = any (versions);
 $$;
 
-comment on function flywheel._insert_jobs(integer[], text, text, boolean) is
+comment on function flywheel._insert_jobs(integer[], text, text, boolean, integer) is
   'The statement that enqueues these queued validator versions for the rows they apply to.';

@@ -68,7 +68,7 @@ comment on function flywheel._validate_targets(text, integer[], uuid[], uuid[]) 
   'Runs inline validator versions over stored traces or spans and writes the verdicts their current revisions lack.';
 
 create or replace function flywheel._enqueue_targets(
-  subject text, versions integer[], trace_ids uuid[], span_ids uuid[]
+  subject text, versions integer[], trace_ids uuid[], span_ids uuid[], priority integer
 )
 returns bigint
 language plpgsql
@@ -83,7 +83,8 @@ begin
   execute flywheel._insert_jobs(
     versions,
     flywheel._stored_rows(subject),
-    'flywheel.now()'
+    'flywheel.now()',
+    priority => priority
   ) || flywheel._replace_jobs()
   using trace_ids, span_ids;
   get diagnostics v_count = row_count;
@@ -91,7 +92,7 @@ begin
 end
 $$;
 
-comment on function flywheel._enqueue_targets(text, integer[], uuid[], uuid[]) is
+comment on function flywheel._enqueue_targets(text, integer[], uuid[], uuid[], integer) is
   'Enqueues queued validator versions for stored traces or spans that have no job yet.';
 
 -- Spans whose trace arrived after them, or moved to another pipeline: what they are judged by has
@@ -138,7 +139,7 @@ begin
     perform flywheel._validate_targets('span', v_inline, v_trace_ids, v_span_ids);
   end if;
   if v_queued is not null then
-    perform flywheel._enqueue_targets('span', v_queued, v_trace_ids, v_span_ids);
+    perform flywheel._enqueue_targets('span', v_queued, v_trace_ids, v_span_ids, 0);
   end if;
 end
 $$;
@@ -194,7 +195,8 @@ begin
   if flywheel._mode_of(v_version) = 'inline' then
     return flywheel._validate_targets(v_version.subject, array[version_id], v_trace_ids, v_span_ids);
   end if;
-  return flywheel._enqueue_targets(v_version.subject, array[version_id], v_trace_ids, v_span_ids);
+  -- Behind what arrives now.
+  return flywheel._enqueue_targets(v_version.subject, array[version_id], v_trace_ids, v_span_ids, 1);
 end
 $$;
 

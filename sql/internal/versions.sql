@@ -31,6 +31,9 @@ begin
   if v_version.language = 'python' then
     perform flywheel._build_python_version(v_version);
     return;
+  elsif v_version.language = 'llm' then
+    perform flywheel._build_judge_version(v_version);
+    return;
   end if;
 
   select e.reads, e.is_total into v_body_reads, v_is_total from flywheel._create_expression(

@@ -60,12 +60,14 @@ begin
   delete from flywheel.spans as s where s.trace_id = any (v_trace_ids);
   delete from flywheel._verdicts as v where v.trace_id = any (v_trace_ids);
   delete from flywheel._jobs as j where j.trace_id = any (v_trace_ids);
+  -- Its prompts hold the texts.
+  delete from flywheel._runs as r where r.trace_id = any (v_trace_ids);
   return null;
 end
 $$;
 
 comment on function flywheel._tg_traces__delete_dependents() is
-  'Removes the spans, verdicts and jobs of deleted traces.';
+  'Removes the spans, verdicts, jobs and runs of deleted traces.';
 
 create or replace function flywheel._tg_spans__delete_dependents()
 returns trigger
@@ -87,11 +89,14 @@ begin
   delete from flywheel._jobs as j
   using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
   where j.trace_id = k.trace_id and j.span_id = k.span_id;
+  delete from flywheel._runs as r
+  using rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+  where r.trace_id = k.trace_id and r.span_id = k.span_id;
   return null;
 end
 $$;
 
-comment on function flywheel._tg_spans__delete_dependents() is 'Removes the verdicts and jobs of deleted spans.';
+comment on function flywheel._tg_spans__delete_dependents() is 'Removes the verdicts, jobs and runs of deleted spans.';
 
 -- The order of locks is that of an INSERT: traces, spans, verdicts, jobs.
 create or replace function flywheel._tg_traces__truncate_dependents()
@@ -106,7 +111,7 @@ begin
   if exists (select from flywheel.spans) then
     truncate flywheel.spans;
   end if;
-  truncate flywheel._verdicts, flywheel._jobs;
+  truncate flywheel._verdicts, flywheel._jobs, flywheel._runs;
   return null;
 end
 $$;
@@ -124,6 +129,7 @@ as $$
 begin
   delete from flywheel._verdicts as v where v.span_id <> flywheel._no_span();
   delete from flywheel._jobs as j where j.span_id <> flywheel._no_span();
+  delete from flywheel._runs as r where r.span_id <> flywheel._no_span();
   return null;
 end
 $$;

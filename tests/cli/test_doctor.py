@@ -37,7 +37,7 @@ def test_a_fresh_database_is_well(flywheel: Run) -> None:
 def test_a_table_for_people(flywheel: Run) -> None:
     ran = flywheel("doctor", "--table")
     assert "remedy" in ran.out
-    assert "all 5 are there" in ran.out
+    assert "all 6 are there" in ran.out
 
 
 def test_a_database_that_is_not_migrated(command: Run, new_database: Callable[..., str]) -> None:
@@ -355,3 +355,67 @@ def test_a_server_that_does_not_answer(command: Run) -> None:
     ran = command("doctor", "--dsn", "host=/nowhere port=1")
     assert ran.code == 4
     assert "Traceback" not in ran.err
+
+
+def _backlog(session: Connection, age: str) -> None:
+    session.execute("select flywheel.create_model('judge', 'http://127.0.0.1:9/v1', 'm')")
+    session.execute(
+        "select flywheel.create_validator('kind', 'llm', 'It is kind.', model => 'judge')"
+    )
+    session.execute("insert into flywheel.traces (output) select 'x' from generate_series(1, 3)")
+    session.execute("update flywheel._jobs set created_at = now() - %s::interval", (age,))
+
+
+def test_no_worker_for_an_hour(dsn: str, connect: Connect) -> None:
+    session = connect()
+    _backlog(session, "1 hour")
+    assert trouble(dsn) == [
+        (
+            "queue",
+            "kind (version 1): 3 pending, the oldest for 1:00:00; no worker",
+            "start one: flywheel-db worker; or have a scheduler call flywheel.work()",
+        )
+    ]
+    row = session.execute("select state, oldest_seconds >= 3600 from flywheel.queue_health")
+    assert row.fetchone() == ("no_worker", True)
+
+
+def test_what_has_just_been_queued_is_no_trouble(dsn: str, connect: Connect) -> None:
+    _backlog(connect(), "1 minute")
+    assert trouble(dsn) == []
+    assert ("queue", "3 jobs are pending") in [(f.name, f.message) for f in doctor.examine(dsn)]
+
+
+def test_jobs_that_died_and_a_worker_that_was_lost(dsn: str, connect: Connect) -> None:
+    session = connect()
+    _backlog(session, "1 hour")
+    session.execute("update flywheel._jobs set state = 'dead', last_error = 'it said no'")
+    session.execute("select flywheel.start_worker('host-1', 1)")
+    session.execute("update flywheel._workers set last_seen_at = now() - interval '1 hour'")
+    found = trouble(dsn)
+    assert [entry[0] for entry in found] == ["dead letters", "workers"]
+    assert "3 jobs have used up their attempts (the last error: it said no)" in found[0][1]
+    assert "host-1 was last seen at" in found[1][1]
+    session.execute("select flywheel.retry_dead()")
+    session.execute("select flywheel.stop_worker(worker_id) from flywheel.workers")
+    assert [entry[1][:16] for entry in trouble(dsn)] == ["kind (version 1)"]
+
+
+def test_a_model_that_no_worker_may_call(dsn: str, connect: Connect) -> None:
+    session = connect()
+    _backlog(session, "1 hour")
+    session.execute(
+        """select flywheel.start_worker('w', 1, '{"refused": {"judge": "the host is not allowed"}}')"""
+    )
+    assert trouble(dsn) == [
+        (
+            "queue",
+            "kind (version 1): 3 pending, the oldest for 1:00:00; no worker",
+            "no worker that runs may call this model: the host is not allowed",
+        ),
+        (
+            "workers",
+            "w does not call the model judge: the host is not allowed",
+            "select * from flywheel.queue_health",
+        ),
+    ]

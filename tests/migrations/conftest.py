@@ -60,7 +60,7 @@ def next_release(copied: Bundle) -> Bundle:
     )
     view = copied.sql / "views" / "jobs.sql"
     view.write_text(
-        view.read_text().replace("  j.created_at\nfrom", "  j.created_at,\n  r.body\nfrom")
+        view.read_text().replace("\nfrom", ",\n  r.body\nfrom", 1)
         + "\ncomment on column flywheel.jobs.body is 'Body of the check.';\n"
     )
     (copied.sql / "functions" / "hello.sql").write_text(

@@ -11,7 +11,7 @@ import pytest
 from psycopg import conninfo, errors, sql
 
 from flywheel_db import doctor, install, server
-from flywheel_db.bundle import PYTHON_RUNTIME, Bundle
+from flywheel_db.bundle import PYTHON_FILES, Bundle
 from flywheel_db.errors import MigrationError
 from flywheel_db.server import Server, find_binaries
 
@@ -80,7 +80,7 @@ def test_a_cluster_without_the_language(
         try:
             report = install.migrate(private.dsn)
             assert any("plpython3u is not available" in warning for warning in report.warnings)
-            assert f"replace {PYTHON_RUNTIME}" not in report.steps
+            assert not {f"replace {name}" for name in PYTHON_FILES}.intersection(report.steps)
             assert not install.check(private.dsn).changed
             with psycopg.connect(private.dsn, autocommit=True) as session:
                 _queued_and_owed(session)
@@ -172,7 +172,7 @@ def next_runtime(tmp_path: Path) -> Bundle:
     """A release with another Python runtime."""
     shipped = Bundle.shipped()
     shutil.copytree(shipped.sql, tmp_path / "sql")
-    template = tmp_path / "sql" / PYTHON_RUNTIME
+    template = tmp_path / "sql" / PYTHON_FILES[0]
     text = template.read_text().replace("{{release}}", "'next'")
     text = text.replace(
         'GD["flywheel_pl"] = (RELEASE,',

@@ -13,6 +13,12 @@ PUBLIC_VIEWS = {
     "validators",
     "jobs",
     "builtin_validators",
+    "models",
+    "queue_health",
+    "runs",
+    "workers",
+    "current_labels",
+    "corrections",
 }
 TABLES = {"traces", "spans"}
 
@@ -22,12 +28,14 @@ TABLE_RIGHTS = {
     "flywheel_writer": {"SELECT", "INSERT", "UPDATE"},
     "flywheel_labeler": {"SELECT"},
     "flywheel_reader": {"SELECT"},
+    "flywheel_worker": set(),
     "flywheel_validator": {"SELECT", "UPDATE"},
     "nobody_at_all": set(),
 }
 READS_VIEWS = {"flywheel_admin", "flywheel_labeler", "flywheel_reader"}
 
 WRITER_FUNCTIONS = {"check_input", "input_ok", "import_progress", "record_import"}
+LABELER_FUNCTIONS = {"label", "withdraw_label"}
 ADMIN_FUNCTIONS = {
     "create_validator",
     "alter_validator",
@@ -40,8 +48,51 @@ ADMIN_FUNCTIONS = {
     "explain_validators",
     "sweep",
     "backfill",
+    "create_model",
+    "alter_model",
+    "drop_model",
+    "set_price",
+    "preview_prompts",
+    "approve_prompt",
+    "retry_dead",
+    "prioritize_validator",
+    "resume_validator",
 }
+WORKER_FUNCTIONS = {
+    "claim_jobs",
+    "complete_jobs",
+    "fail_job",
+    "extend_lease",
+    "release_jobs",
+    "run_sql_jobs",
+    "purge",
+    "has_jobs",
+    "start_worker",
+    "worker_alive",
+    "stop_worker",
+    "python_validator",
+    "work",
+}
+# Where there is Python: flywheel.work() runs as its caller.
+WORK_FUNCTIONS = {
+    "_work",
+    "_allowed_hosts",
+    "_boot_python",
+    "_load_python_library",
+    "_load_python_bytecode",
+    "_has_python",
+}
+WORKER_VIEWS = {"models", "queue_health", "jobs", "workers"}
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
+READER_FUNCTIONS = {
+    "_generation",
+    "_no_span",
+    "_is_sampled",
+    "_wilson_interval",
+    "_builtins",
+    "_requires_approval",
+    "_is_approved",
+}
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
     "flywheel_admin": {
@@ -56,10 +107,14 @@ PRIVATE_FUNCTIONS = {
         "_alter_validator",
         "_create_python_code",
         "_has_python",
-    },
+        "_requires_approval",
+        "_is_approved",
+    }
+    | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
-    "flywheel_labeler": {"_generation", "_no_span", "_is_sampled", "_wilson_interval", "_builtins"},
-    "flywheel_reader": {"_generation", "_no_span", "_is_sampled", "_wilson_interval", "_builtins"},
+    "flywheel_labeler": READER_FUNCTIONS,
+    "flywheel_reader": READER_FUNCTIONS,
+    "flywheel_worker": {"_no_span", "_requires_approval", "_is_approved"} | WORK_FUNCTIONS,
     "nobody_at_all": set(),
 }
 
@@ -91,6 +146,8 @@ def test_tables_and_views(populated: Connection, role: str) -> None:
     expected = {(table, right) for table in TABLES for right in TABLE_RIGHTS[role]}
     if role in READS_VIEWS:
         expected |= {(view, "SELECT") for view in PUBLIC_VIEWS}
+    if role == "flywheel_worker":
+        expected |= {(view, "SELECT") for view in WORKER_VIEWS}
     if role == "flywheel_validator":
         expected |= {
             (name, right)
@@ -113,10 +170,16 @@ def test_functions(populated: Connection, role: str) -> None:
         (role,),
     ).fetchall()
     expected = set(PRIVATE_FUNCTIONS[role])
-    if role != "nobody_at_all":
+    if role == "flywheel_worker":
+        expected |= {"now"}
+    elif role != "nobody_at_all":
         expected |= EVERYONES_FUNCTIONS
     if role in ("flywheel_writer", "flywheel_admin"):
         expected |= WRITER_FUNCTIONS
+    if role in ("flywheel_labeler", "flywheel_admin"):
+        expected |= LABELER_FUNCTIONS
+    if role in ("flywheel_worker", "flywheel_admin"):
+        expected |= WORKER_FUNCTIONS
     if role == "flywheel_admin":
         expected |= ADMIN_FUNCTIONS
     assert {name for (name,) in rows} == expected
@@ -134,7 +197,11 @@ def test_every_public_object_is_in_the_matrix(populated: Connection) -> None:
         "and p.proname !~ '^_' and not exists (select from pg_depend d where d.objid = p.oid and d.deptype = 'e')"
     ).fetchall()
     assert {name for (name,) in functions} == (
-        WRITER_FUNCTIONS | ADMIN_FUNCTIONS | EVERYONES_FUNCTIONS
+        WRITER_FUNCTIONS
+        | LABELER_FUNCTIONS
+        | ADMIN_FUNCTIONS
+        | WORKER_FUNCTIONS
+        | EVERYONES_FUNCTIONS
     )
 
 

@@ -31,6 +31,7 @@ def raised(sqlstate: str | None, **fields: str) -> errors.FlywheelError:
         ("LF001", errors.ValidatorRefused),
         ("LF002", errors.BadInput),
         ("LF003", errors.UnknownValidator),
+        ("LF004", errors.UnknownTarget),
         ("LF010", errors.Rejected),
         ("LF011", errors.ImmutableColumn),
         ("LF099", errors.BadInput),

@@ -1,0 +1,1 @@
+"""The queue drained from inside the database, by the procedure flywheel.work()."""

@@ -1,0 +1,263 @@
+"""flywheel.work(): the queue drained from inside the database."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg import Connection, errors, sql
+
+import replay
+
+Connect = Callable[..., Connection]
+
+
+@pytest.fixture
+def allow(maintenance: Connection) -> Iterator[Callable[[str], None]]:
+    """Write flywheel.allowed_hosts where only a superuser can."""
+
+    def write(hosts: str) -> None:
+        maintenance.execute("set flywheel.allowed_hosts = ''")  # or ALTER SYSTEM does not know it
+        maintenance.execute(
+            sql.SQL("alter system set flywheel.allowed_hosts = {}").format(sql.Literal(hosts))
+        )
+
+    yield write
+    maintenance.execute("alter system reset flywheel.allowed_hosts")
+
+
+def _set_up(session: Connection, base_url: str, rows: int, **model: object) -> None:
+    session.execute(
+        "select flywheel.create_model('judge', %s, 'm', timeout_seconds => %s, api_key_env => %s)",
+        (base_url, model.get("timeout", 10), model.get("api_key_env")),
+    )
+    session.execute(
+        "select flywheel.create_validator('kind', 'llm', 'It is kind.', model => 'judge')"
+    )
+    session.execute(
+        "insert into flywheel.traces (input, output) select 'in ' || i, 'out ' || i from generate_series(1, %s) as i",
+        (rows,),
+    )
+
+
+def _statuses(session: Connection) -> dict[str, int]:
+    return dict(
+        session.execute("select status, count(*) from flywheel.verdicts group by status").fetchall()
+    )
+
+
+def _notices(session: Connection) -> list[str]:
+    told: list[str] = []
+    session.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    return told
+
+
+def test_it_judges_what_is_queued_and_logs_the_runs(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session = connect()
+    with replay.Endpoint(replay.by_keyword("out 3")) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 10)
+        session.execute(
+            "select flywheel.create_validator('short', 'sql', 'length(output) < 6', mode => 'queued')"
+        )
+        session.execute("insert into flywheel.traces (output) values ('a long one')")
+        session.execute("call flywheel.work(20, 4)")
+    verdicts = session.execute(
+        "select validator, status, count(*) from flywheel.verdicts group by 1, 2 order by 1, 2"
+    ).fetchall()
+    assert verdicts == [("kind", "failed", 1), ("kind", "passed", 10), ("short", "failed", 1)]
+    assert session.execute("select count(*) from flywheel.jobs").fetchone() == (0,)
+    runs = session.execute(
+        "select count(*), count(distinct trace_id), sum(requests), bool_and(replies[1] like '%verdict%'),"
+        " bool_and(messages -> 0 ->> 'content' like '%It is kind.%') from flywheel.runs"
+    ).fetchone()
+    assert runs == (11, 11, 11, True, True)
+    assert endpoint.peak <= 4
+
+
+def test_an_unprivileged_worker_may_call_it(connect: Connect, allow: Callable[[str], None]) -> None:
+    session, worker = connect(), connect()
+    worker.execute("set session authorization flywheel_worker")
+    with replay.Endpoint(replay.verdict()) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 5)
+        worker.execute("call flywheel.work(20, 2)")
+    assert _statuses(session) == {"passed": 5}
+
+
+def test_a_session_cannot_allow_a_host(connect: Connect, allow: Callable[[str], None]) -> None:
+    session = connect(options="-c flywheel.allowed_hosts=127.0.0.1")
+    told = _notices(session)
+    with replay.Endpoint(replay.verdict()) as endpoint:
+        allow("api.openai.com")
+        _set_up(session, endpoint.base_url, 2)
+        session.execute("set flywheel.allowed_hosts = '127.0.0.1'")
+        session.execute("call flywheel.work(5, 2)")
+    assert endpoint.count == 0
+    assert any("the model judge is not called" in line and "not allowed" in line for line in told)
+    assert session.execute("select pending, in_flight from flywheel.queue_health").fetchone() == (
+        2,
+        0,
+    )
+
+
+def test_a_key_that_the_server_does_not_have(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session = connect()
+    told = _notices(session)
+    with replay.Endpoint(replay.verdict()) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 2, api_key_env="FLYWHEEL_KEY_NOBODY_HAS")
+        session.execute("call flywheel.work(5, 2)")
+    assert endpoint.count == 0
+    assert any("FLYWHEEL_KEY_NOBODY_HAS is not set" in line for line in told)
+
+
+def test_inside_a_transaction_it_says_what_to_do(connect: Connect) -> None:
+    session = connect(autocommit=False)
+    told = _notices(session)
+    with pytest.raises(errors.InvalidTransactionTermination):
+        session.execute("call flywheel.work(1)")
+    assert any("outside BEGIN" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"), [("work(-1)", "max_seconds"), ("work(null)", "max_seconds"), ("work(1, 0)", "concurrency")]
+)  # fmt: skip
+def test_arguments_that_make_no_sense(connect: Connect, call: str, message: str) -> None:
+    with pytest.raises(psycopg.DatabaseError, match=message) as caught:
+        connect().execute(f"call flywheel.{call}")  # type: ignore[arg-type]
+    assert caught.value.sqlstate == "LF002"
+
+
+def test_no_transaction_is_held_during_a_call(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session, other = connect(), connect()
+    with replay.Endpoint(replay.verdict(), latency=1.5) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 3)
+        thread = threading.Thread(target=session.execute, args=("call flywheel.work(20, 4)",))
+        thread.start()
+        try:
+            while endpoint.in_flight < 3:
+                time.sleep(0.01)
+            seen = [
+                other.execute(
+                    "select a.backend_xid, a.backend_xmin, (select count(*) from pg_locks as l"
+                    " where l.pid = a.pid and l.locktype = 'relation') from pg_stat_activity as a where a.pid = %s",
+                    (session.info.backend_pid,),
+                ).fetchone()
+                for _ in range(40)
+            ]
+            # The look for a cancellation is a statement, but a short one.
+            assert seen.count((None, None, 0)) >= 30
+        finally:
+            thread.join()
+    assert _statuses(session) == {"passed": 3}
+
+
+def test_it_can_be_cancelled_and_gives_its_jobs_back(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session, other = connect(), connect()
+    with replay.Endpoint(replay.verdict(), latency=30) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 5, timeout=60)
+        ended: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                session.execute("call flywheel.work(60, 4)")
+            except psycopg.Error as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while endpoint.in_flight < 4:
+            time.sleep(0.01)
+        other.execute("select pg_cancel_backend(%s)", (session.info.backend_pid,))
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [type(error) for error in ended] == [errors.QueryCanceled]
+    jobs = other.execute(
+        "select count(*), max(attempts), bool_and(leased_until is null) from flywheel.jobs"
+    ).fetchone()
+    assert jobs == (5, 0, True)
+    assert session.execute("select 1").fetchone() == (1,)
+
+
+def test_a_killed_backend_loses_nothing(connect: Connect, allow: Callable[[str], None]) -> None:
+    session, other = connect(), connect()
+    with replay.Endpoint(replay.verdict(), latency=0.3) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 20)
+        thread = threading.Thread(target=_call_until_killed, args=(session,))
+        thread.start()
+        while endpoint.count < 6:
+            time.sleep(0.01)
+        other.execute("select pg_terminate_backend(%s)", (session.info.backend_pid,))
+        thread.join()
+        other.execute(
+            "update flywheel._jobs set leased_until = now() - interval '1 second' where leased_until is not null"
+        )
+        other.execute("call flywheel.work(30, 8)")
+    assert _statuses(other) == {"passed": 20}
+    assert other.execute("select missing, pending, dead from flywheel.coverage").fetchone() == (
+        0,
+        0,
+        0,
+    )
+
+
+def _call_until_killed(session: Connection) -> None:
+    with contextlib.suppress(psycopg.Error):
+        session.execute("call flywheel.work(30, 4)")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["server_error", "html", "cut", "dropped", "huge", "huge_without_length", "rate_limited"],
+)
+def test_a_fault_of_the_endpoint_is_tried_again(
+    connect: Connect, allow: Callable[[str], None], fault: str
+) -> None:
+    session = connect()
+    session.execute(
+        "create or replace function flywheel._backoff(attempts integer) returns interval language sql as 'select interval ''0'''"
+    )
+    with replay.Endpoint(replay.in_turn([replay.FAULTS[fault]], replay.verdict())) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 1)
+        session.execute("call flywheel.work(30, 2)")
+    assert _statuses(session) == {"passed": 1}
+    assert endpoint.count == 2
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang_in_body", "drip"])
+def test_a_call_that_hangs_ends_in_time(
+    connect: Connect, allow: Callable[[str], None], fault: str
+) -> None:
+    session = connect()
+    with replay.Endpoint(replay.in_turn([replay.FAULTS[fault]], replay.verdict())) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 1, timeout=1)
+        session.execute("call flywheel.work(20, 2)")
+    assert _statuses(session) == {"passed": 1}
+    errors_logged = session.execute(
+        "select error from flywheel.runs where outcome = 'retry'"
+    ).fetchall()
+    assert errors_logged == [("no whole answer within 1 seconds",)]
+
+
+def test_without_python_it_says_what_to_do_instead(connect: Connect) -> None:
+    session = connect()
+    session.execute("drop function flywheel._run_python")
+    with pytest.raises(psycopg.DatabaseError, match="no Python inside") as caught:
+        session.execute("call flywheel.work(1)")
+    assert "flywheel-db worker" in str(caught.value)
