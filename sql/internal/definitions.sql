@@ -13,7 +13,7 @@ begin
     raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
       using errcode = 'LF001', hint = 'This release runs validators in ''sql'', ''python'' and ''llm''.';
   end if;
-  if btrim(coalesce(version.body, '')) = '' then
+  if coalesce(version.body, '') !~ '\S' then
     raise exception 'the body is empty'
       using errcode = 'LF001',
         hint = case version.language
@@ -30,7 +30,11 @@ begin
     end if;
   elsif version.budget <> '{}' then
     raise exception 'a budget is for Python, and the language is %', version.language
-      using errcode = 'LF001', hint = 'Leave budget out; an SQL validator is bounded by statement_timeout.';
+      using errcode = 'LF001',
+        hint = case version.language
+          when 'llm' then 'Leave budget out; calls are bounded by timeout_seconds and daily_budget_usd of the model.'
+          else 'Leave budget out; an SQL validator is bounded by statement_timeout.'
+        end;
   end if;
   if version.subject is null or version.subject not in ('trace', 'span') then
     raise exception 'the subject % is not available', coalesce(quote_literal(version.subject), 'null')
@@ -47,6 +51,11 @@ begin
   if version.on_error is null or version.on_error not in ('allow', 'reject') then
     raise exception 'on_error is %', coalesce(quote_literal(version.on_error), 'null')
       using errcode = 'LF001', hint = 'Use ''allow'' or ''reject''.';
+  end if;
+  if version.language = 'llm' and 'reject' in (version.on_fail, version.on_error) then
+    raise exception 'a judge cannot reject: the row is stored before the judge is asked'
+      using errcode = 'LF001',
+        hint = 'Leave on_fail and on_error out. What has to be kept out is a check in SQL or Python, or of flywheel.builtin_validators.';
   end if;
   if version.mode = 'queued' and 'reject' in (version.on_fail, version.on_error) then
     raise exception 'a queued validator cannot reject: the row is stored before it runs'

@@ -60,7 +60,7 @@ select
   case
     when e.pending = 0 then 'jobs have used up their attempts: look at last_error, then select flywheel.retry_dead()'
     when e.language = 'llm' and not e.has_model then format('there is no model %L: create it, or alter the validator', e.model)
-    when e.is_unapproved then format('select flywheel.approve_prompt(%L)', e.name)
+    when e.is_unapproved then format('select flywheel.approve_prompt(%L, %s)', e.name, e.version)
     when e.pause is not null then format('%s; tried again at %s, or at once with select flywheel.resume_validator(%L)', e.pause, to_char(e.resume_at at time zone 'UTC', 'HH24:MI:SS "UTC"'), e.name)
     when e.model_state = 'budget_exhausted' then 'the daily budget of the model is spent: it goes on at midnight UTC, or with a larger one: flywheel.alter_model()'
     when e.model_state in ('open', 'half_open') then format('the model keeps failing (%s); tried again at %s', e.model_error, to_char(e.open_until at time zone 'UTC', 'HH24:MI:SS "UTC"'))

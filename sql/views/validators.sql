@@ -27,10 +27,12 @@ select
   d.validator_id,
   v.builtin,
   v.budget,
-  k.opened_at as breaker_opened_at
+  k.opened_at as breaker_opened_at,
+  a.approved_at,
+  a.approved_by
 from flywheel._validators as d
 join lateral (
-  select r.*
+  select r.*, r as whole
   from flywheel._validator_versions as r
   where r.validator_id = d.validator_id
   order by r.version desc
@@ -41,6 +43,7 @@ left join lateral (
   from flywheel._breaches as b
   where b.version_id = v.version_id and b.opens_breaker
 ) as k on true
+left join flywheel._approvals as a on a.version_id = v.version_id and flywheel._is_approved(v.whole)
 where d.dropped_at is null;
 
 comment on view flywheel.validators is 'The newest version of each validator.';
@@ -72,3 +75,5 @@ comment on column flywheel.validators.validator_id is 'Identity of the validator
 comment on column flywheel.validators.builtin is 'The built-in check it was made from, if any.';
 comment on column flywheel.validators.budget is 'Python: what differs from the default budget.';
 comment on column flywheel.validators.breaker_opened_at is 'When it was moved to the queue for exceeding its budget again and again; enable_validator() moves it back.';
+comment on column flywheel.validators.approved_at is 'Judge: when the prompt of this version was approved, if it was.';
+comment on column flywheel.validators.approved_by is 'Judge: the role that approved it.';

@@ -105,6 +105,19 @@ def test_a_session_cannot_allow_a_host(connect: Connect, allow: Callable[[str], 
     )
 
 
+def test_a_model_is_called_no_more_than_so_often_at_once(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session = connect()
+    with replay.Endpoint(replay.verdict(), latency=0.05) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 12)
+        session.execute("select flywheel.alter_model('judge', max_concurrency => 2)")
+        session.execute("call flywheel.work(20, 8)")
+    assert _statuses(session) == {"passed": 12}
+    assert endpoint.peak <= 2
+
+
 def test_a_key_that_the_server_does_not_have(
     connect: Connect, allow: Callable[[str], None]
 ) -> None:

@@ -214,7 +214,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
         "_create_expression",
     }
     # Reads only, by a query that it writes itself.
-    composed = {"_job_requests", "_matching_per_day", "preview_prompts"}
+    composed = {"_job_requests", "_lacking_paths", "_matching_per_day", "preview_prompts"}
     for name, volatility, source in rows:
         if name in composed:
             assert volatility == "s", name

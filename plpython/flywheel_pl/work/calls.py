@@ -28,7 +28,15 @@ _KEPT_SECONDS = 4
 class Endpoint:
     """What a call needs to know of a model: a row of flywheel.models."""
 
-    __slots__ = ("api_key_env", "api_version", "base_url", "origin", "provider", "timeout")
+    __slots__ = (
+        "api_key_env",
+        "api_version",
+        "base_url",
+        "max_concurrency",
+        "origin",
+        "provider",
+        "timeout",
+    )
 
     def __init__(self, row: Mapping[str, Any]) -> None:
         self.base_url = str(row["base_url"])
@@ -36,6 +44,7 @@ class Endpoint:
         self.api_version: str | None = row["api_version"]
         self.api_key_env: str | None = row["api_key_env"]
         self.timeout = float(row["timeout_seconds"])
+        self.max_concurrency: int | None = row["max_concurrency"]
         self.origin = hosts.origin_of(self.base_url)
 
 

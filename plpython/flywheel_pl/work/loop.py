@@ -127,7 +127,16 @@ class Work:
 
     def _claim(self, free: int, concurrency: int) -> int:
         """Claim jobs and hand them to the threads; returns how many there were."""
-        jobs = self._queue.claim(_KINDS, free, sorted(self._endpoints))
+        limits = {name: endpoint.max_concurrency for name, endpoint in self._endpoints.items()}
+        jobs = self._queue.claim(
+            _KINDS, free, sorted(name for name, limit in limits.items() if limit is None)
+        )
+        for name, limit in sorted(limits.items()):
+            if limit is not None:
+                busy = sum(task.job["model"] == name for task in self._held.values())
+                room = min(limit - busy, free - len(jobs))
+                if room > 0:
+                    jobs += self._queue.claim(["llm"], room, [name])
         sql = [_Task(job) for job in jobs if job["kind"] == "sql"]
         if sql:
             self._run_sql(sql)
