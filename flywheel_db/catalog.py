@@ -81,6 +81,12 @@ def require(connection: psycopg.Connection, name: str) -> None:
     raise _unknown(connection, name)
 
 
+def is_judge(connection: psycopg.Connection, name: str) -> bool:
+    """Whether a validator asks an LLM."""
+    query = "select from flywheel.validators where name = %s and language = 'llm'"
+    return bool(_rows(connection, query, name))
+
+
 def trial(connection: psycopg.Connection, name: str, count: int) -> list[DictRow]:
     """What a validator says of the latest `count` rows it applies to. Stores nothing."""
     return _rows(connection, "select * from flywheel.test_validator(%s, %s)", name, count)

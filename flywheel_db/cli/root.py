@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": ("flywheel_db.cli.server", "status"),
     "up": ("flywheel_db.cli.server", "up"),
     "validators": ("flywheel_db.cli.validators", "validators"),
+    "worker": ("flywheel_db.cli.worker", "worker"),
 }
 
 _EPILOG = """\

@@ -215,7 +215,10 @@ as $$
 declare
   v_now constant timestamptz := flywheel.now();
   v_error constant text := left(coalesce(nullif(btrim(error), ''), 'it did not say why'), 1000);
-  v_retry_after constant interval := least(greatest(retry_after, interval '0'), interval '1 hour');
+  -- greatest() ignores a null.
+  v_retry_after constant interval := case
+    when retry_after is not null then least(greatest(retry_after, interval '1 second'), interval '1 hour')
+  end;
   v_job flywheel._jobs;
   v_max_attempts integer;
   v_model_id integer;

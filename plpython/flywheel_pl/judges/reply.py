@@ -79,8 +79,9 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     if not text:
         raise CallFailed("transient", f"the provider answered {status} with an empty body")
     if text[0] == "<":
+        # A gateway may do so for a moment; with a wrong address it goes on, and the breaker opens.
         raise CallFailed(
-            "configuration",
+            "transient",
             "the provider answered with a web page instead of JSON: "
             "is base_url the address of the API, such as https://host/v1? "
             f"{failure.quoted(failure.plain(text))}",
@@ -90,7 +91,7 @@ def parse(status: int, headers: Mapping[str, str], body: bytes) -> Reply:
         raise _failed(failure.of_error(payload.error, headers))
     if not payload.known:
         raise CallFailed(
-            "configuration",
+            "transient",
             "the provider's JSON holds no generated text: "
             f"is base_url the address of a chat API? {failure.quoted(text)}",
         )

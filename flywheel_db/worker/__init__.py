@@ -1,0 +1,1 @@
+"""The worker: decides the jobs that validators have queued."""
