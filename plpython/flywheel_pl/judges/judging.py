@@ -198,7 +198,7 @@ class Judging:
             labels = ", ".join(f'"{label}"' for label in self._choices)
             return f'{start} a JSON object {{"verdict": ...}}; the verdict is one of {labels}.'
         if self._threshold is not None:
-            return f'{start} a JSON object {{"score": ...}}; the score is your number.'
+            return f'{start} a JSON object {{"verdict": ...}}; the verdict is your score, a number.'
         return f'{start} a JSON object, {{"verdict": "pass"}} or {{"verdict": "fail"}}.'
 
 

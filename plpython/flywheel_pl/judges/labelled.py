@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _VERDICT = (
     "verdict|decision|answer|conclusion|result|judge?ment|assessment|evaluation|outcome|ruling"
     "|determination|grade|label|status|rating|classification|class|category|winner|choice"
-    "|preference|selection|overall"
+    r"|preference|selection|overall|pass\s*/\s*fail|pass or fail|yes\s*/\s*no"
 )
 _VERDICT_JA = (
     "(?:判定|評価|最終)?結果|(?:合否|最終|総合)?判定|(?:最終)?結論|(?:総合|最終)?評価|合否"
@@ -26,12 +26,14 @@ _FILL = (
     "(?:(?:my|our|the|this|its|a|and|so|thus|therefore|hence|then|final|overall|ultimate|total|end"
     "|binary|last|in|is|to|here|summary)[\\s,:]+){0,6}"
 )
-_SEPARATOR = r"\s*(?:[:=|→]+|=+>|-+>|[-–—](?!\w))\s*|\s+(?:is|was|would be|will be|of)\b[\s:]*"
+_SEPARATOR = (
+    r"\s*(?:[:=|→]+|=+>|-+>|[-\u2013\u2014](?!\w))\s*|\s+(?:is|was|would be|will be|of)\b[\s:]*"
+)
 #: Before a label, these say that the words are somebody else's.
 ATTRIBUTED = re.compile(
     r"\b(?:says?|said|saying|claim(?:s|ed|ing)?|state[sd]?|stating|contain(?:s|ed|ing)?"
     r"|includ(?:es?|ed|ing)|writes?|wrote|reads|argue[sd]?|arguing|believe[sd]?|thinks?|thought"
-    r"|suggest(?:s|ed)?|tr(?:y|ies|ied|ying)|attempt(?:s|ed|ing)?|ask(?:s|ed|ing)?"
+    r"|suggest(?:s|ed)?|tr(?:y|ies|ied|ying)|attempt(?:s|ed|ing)?|ask(?:s|ed|ing)?(?!\s+for)"
     r"|instruct(?:s|ed|ing)?|inject(?:s|ed|ing)?|prints?|report(?:s|ed)?|demand(?:s|ed)?"
     r"|end(?:s|ed) with|according to|quot(?:es?|ed|ing)|wants?)\b",
     re.IGNORECASE,
@@ -39,6 +41,8 @@ ATTRIBUTED = re.compile(
 _OWN = re.compile(
     r"\bI\s+(?:\w+\s+){0,2}(?:say|state|claim|argue|believe|think|suggest|conclude|find)\b"
 )
+_BUT = re.compile(r"[,;.]\s*(?:but|however|yet)\b|\bbut\s+(?:overall|my|I)\b", re.IGNORECASE)
+_SO = re.compile(r"\b(?:so|therefore|thus|hence|overall)\b", re.IGNORECASE)
 #: After a value, these say the same in Japanese.
 ATTRIBUTED_JA = re.compile(r"\s*と(?:書|記|主張|述べ|出力|表示|ある|あり|いう|言[いうわっ]|指示)")
 
@@ -47,18 +51,21 @@ def label_pattern(labels: str, japanese: str) -> re.Pattern[str]:
     """Compile a pattern that ends where the value begins."""
     return re.compile(
         rf"(?:(?:^|[,;:(]\s*){_FILL}"
-        rf"|\b(?:my|our|final|overall)\s+(?:(?:final|overall|own|ultimate|honest|last)\s+){{0,2}})"
-        rf"(?P<label>{labels})(?:\s*\([^()]{{0,30}}\))?(?P<separator>{_SEPARATOR})"
+        rf"|\b(?:my|our|final|overall)\s+(?:(?:final|overall|own|ultimate|honest|last)\s+){{0,2}}"
+        rf"|\bthe\s+(?=verdict|decision|ruling|judge?ment))"
+        rf"(?P<label>{labels})\)?(?:\s*\([^()]{{0,30}}\))?(?P<separator>{_SEPARATOR})"
         rf"|(?:^|[、,:\s]|の)(?P<label_ja>{japanese})(?:\s*\([^()]{{0,30}}\))?"
-        rf"(?P<separator_ja>\s*(?:[:=|→]+|[-–—])\s*|\s*[はが]、?\s*)",
+        rf"(?P<separator_ja>\s*(?:[:=|→]+|[-\u2013\u2014])\s*|\s*[はが]、?\s*)",
         re.IGNORECASE,
     )
 
 
+CHOICE_LABEL = label_pattern(f"{_VERDICT}|score|points?", _VERDICT_JA)
 VERDICT_LABEL = label_pattern(_VERDICT, _VERDICT_JA)
 SCORE_LABEL = label_pattern(_SCORE, _SCORE_JA)
 _ONLY_LABEL = re.compile(
-    rf"{_FILL}(?:{_VERDICT}|{_SCORE}|{_VERDICT_JA}|{_SCORE_JA})\s*[:=|\-–—→]*\s*", re.IGNORECASE
+    rf"{_FILL}(?:{_VERDICT}|{_SCORE}|{_VERDICT_JA}|{_SCORE_JA})\s*[:=|\-\u2013\u2014→]*\s*",
+    re.IGNORECASE,
 )
 
 
@@ -69,6 +76,12 @@ OWN_QUOTATION = re.compile(
     re.IGNORECASE,
 )
 
+#: What a judge calls the verdict that takes the place of those before.
+FINAL = re.compile(
+    r"\b(?:final|finally|overall|conclusion|conclude|ultimately|therefore|thus|hence|in summary)\b"
+    r"|最終|総合|結論|したがって|よって",
+    re.IGNORECASE,
+)
 _NEAR = 300  # characters around a label that are looked at
 _LAST = 8  # labels of a statement that are looked at
 _SURE = re.compile(
@@ -93,22 +106,32 @@ def is_label(line: str) -> bool:
 
 def is_attributed(before: str) -> bool:
     """Whether what follows these words is said to be another's."""
-    before = before[-_NEAR:]
-    return ATTRIBUTED.search(before) is not None and _OWN.search(before) is None
+    before = clause(before[-_NEAR:])
+    found = ATTRIBUTED.search(before)
+    return found is not None and not _OWN.search(before) and not _SO.search(before, found.end())
 
 
-def values(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, bool]]:
+def clause(before: str) -> str:
+    """What stands before a place since the last "but"."""
+    *_, last = _BUT.split(before)
+    return last
+
+
+def values(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, bool, str]]:
     """Yield what follows each label of a statement, the last first.
 
-    With it comes whether the label is sure: "the answer is" may speak of the answer judged.
+    With it comes whether the label is sure, since "the answer is" may speak of the answer judged,
+    and the label.
     """
     for match in list(pattern.finditer(text))[: -_LAST - 1 : -1]:
-        if is_attributed(text[max(0, match.start() - _NEAR) : match.start()]):
+        label = match["label"] or match["label_ja"]
+        start = match.start("label" if match["label"] else "label_ja")
+        if is_attributed(text[max(0, start - _NEAR) : start]):
             continue
         separator = match["separator"] or match["separator_ja"] or ""
         is_sure = (
-            separator.strip()[:1] in tuple(":=|→-–—")
+            separator.strip()[:1] in tuple(":=|→-\u2013\u2014")
             or _SURE.search(match[0]) is not None
             or _POSSESSIVE.search(match[0]) is not None
         )
-        yield text[match.end() : match.end() + _NEAR], is_sure
+        yield text[match.end() : match.end() + _NEAR], is_sure, label

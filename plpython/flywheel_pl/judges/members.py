@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from flywheel_pl.judges.objects import CONFLICT
 from flywheel_pl.judges.prose import normal
 from flywheel_pl.judges.said import UNCLEAR, Said
 
@@ -22,19 +21,89 @@ _VERDICT = re.compile(
     "(?:decision|answer|result|judge?ment|label|assessment|evaluation|conclusion|outcome|grade)"
 )
 _OTHERS = frozenset(
-    "result passed pass passes ispass ispassed haspassed decision answer label grade judgment"
-    " judgement outcome conclusion status winner choice preference preferred selected selection"
-    " better class classification category correct iscorrect acceptable isacceptable valid isvalid"
-    " success ok satisfied satisfies issatisfied met ismet meets meetscriterion meetscriteria"
-    " meetsrequirement meetsrequirements compliant evaluation assessment rating response output"
-    " 結果 評価 判断 回答 答え 合格 勝者 選択".split()
+    (
+        "result",
+        "passed",
+        "pass",
+        "passes",
+        "ispass",
+        "ispassed",
+        "haspassed",
+        "decision",
+        "answer",
+        "label",
+        "grade",
+        "judgment",
+        "judgement",
+        "outcome",
+        "conclusion",
+        "status",
+        "winner",
+        "choice",
+        "preference",
+        "preferred",
+        "selected",
+        "selection",
+        "better",
+        "class",
+        "classification",
+        "category",
+        "correct",
+        "iscorrect",
+        "acceptable",
+        "isacceptable",
+        "valid",
+        "isvalid",
+        "success",
+        "ok",
+        "satisfied",
+        "satisfies",
+        "issatisfied",
+        "met",
+        "ismet",
+        "meets",
+        "meetscriterion",
+        "meetscriteria",
+        "meetsrequirement",
+        "meetsrequirements",
+        "compliant",
+        "evaluation",
+        "assessment",
+        "rating",
+        "結果",
+        "評価",
+        "判断",
+        "回答",
+        "答え",
+        "合格",
+        "勝者",
+        "選択",
+    )
+)
+_GRADES = frozenset(
+    ("rating", "grade", "evaluation", "assessment", "class", "classification", "category", "評価")
 )
 _OPPOSITE = frozenset(("failed", "fail", "fails", "isfail", "isfailed", "hasfailed", "不合格"))
 _OVERALL_SCORE = re.compile(
     "(?:final|overall|total)(?:score|rating|grade|points?)|総合(?:評価|点|スコア)"
 )
 _SCORES = frozenset(
-    "score rating grade points point mark marks 点数 評価 評点 スコア 得点 評価点 採点".split()
+    (
+        "score",
+        "rating",
+        "grade",
+        "points",
+        "point",
+        "mark",
+        "marks",
+        "点数",
+        "評価",
+        "評点",
+        "スコア",
+        "得点",
+        "評価点",
+        "採点",
+    )
 )
 _REASONS = (
     "reason", "reasoning", "reasons", "explanation", "rationale", "justification", "comment",
@@ -44,7 +113,7 @@ _REASONS = (
 
 
 def verdict_in(members: dict[str, Any], mode: Mode) -> tuple[Said | None, str | None]:
-    """Read the verdict and the reason; None if no member is a verdict, UNCLEAR if it cannot be read."""
+    """Read the verdict and the reason: None without one, UNCLEAR if it cannot be read."""
     found: list[tuple[Said, str | None]] = []
     for node in _nodes(members):
         said = _verdict(node, mode)
@@ -111,6 +180,12 @@ def is_verdict(key: str) -> bool:
     return _VERDICT.search(key) is not None and "理由" not in key and "reason" not in key
 
 
+def is_verdict_key(name: str) -> bool:
+    """Whether a member of this name may be the verdict."""
+    key = _fold(name)
+    return is_verdict(key) or is_other(key)
+
+
 def is_other(key: str) -> bool:
     """Whether a key may mean the verdict."""
     return key in _OTHERS or key in _OPPOSITE
@@ -119,6 +194,11 @@ def is_other(key: str) -> bool:
 def is_opposite(key: str) -> bool:
     """Whether a key means the verdict the other way round."""
     return key in _OPPOSITE
+
+
+def is_grade(key: str) -> bool:
+    """Whether a number under a key is one of several grades."""
+    return key in _GRADES
 
 
 def is_overall_score(key: str) -> bool:
@@ -140,8 +220,3 @@ def _reason(node: dict[str, Any]) -> str | None:
         if isinstance(value, str) and value.strip():
             return value
     return None
-
-
-def is_conflict(value: object) -> bool:
-    """Whether an object said two different things under one key."""
-    return value is CONFLICT

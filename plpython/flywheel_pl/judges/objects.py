@@ -9,19 +9,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_START = re.compile(r"\{(?=\s*(?:[\"'“‘\\]|[A-Za-z_]\w{0,40}\s{0,9}:))")
-#: The key under which the objects of a list are.
-LIST = "[]"
+_START = re.compile(r"\{(?=\s*(?:[\"'“\u2018\\]|[A-Za-z_]\w{0,40}\s{0,9}:))")
 _COMMA = re.compile(r"\s*,\s*")
-_MOST_FAILURES = 100
+_NEAR = 160  # characters before an object that tell whose it is
+_MOST_FAILURES = 40
 _MOST_REPAIRS = 20
 _STRING_ENDS = re.compile(
-    r"\s*(?:$|[}\]]|:|,\s*(?:$|[}\]\[{]|[\"'“][^\"'“”\n]{1,60}[\"'”]\s*[:,\]}]|[A-Za-z_]\w{0,40}\s*:))"
+    r"\s*(?:$|[}\]]|,\s*(?:$|[}\]\[{]|[\"'“][^\"'“”\n]{1,60}[\"'”]\s*[:,\]}]|[A-Za-z_]\w{0,40}\s*:))"
 )
-_KEY = re.compile(r"\s*,?\s*(?:[\"'“‘]([^\"'“”‘’\n]{1,60})[\"'”’]|([A-Za-z_]\w{0,40}))\s*:\s*")
+_KEY = re.compile(
+    r"\s*(?:,\s*)?(?:[\"'“\u2018]([^\"'“”\u2018\u2019\n]{1,60})[\"'”\u2019]|([A-Za-z_]\w{0,40}))\s*:\s*"
+)
 _BARE = re.compile(r"([^\s,}\]\"'“{\[][^,}\]\n\"{\[]{0,60}?)\s*(?=[,}\]\n])")
-_OPENS = {'"': '"', "'": "'", "“": "”", "‘": "’"}
+_CLOSES = re.compile(r"\s*(?:,\s*)?\}")
+# A string that does not end is one match too, or each of its quotation marks would begin one.
+_BRACKETS = re.compile(r'[{}\[\]]|"(?:[^"\\]|\\.)*(?:"|\\?$)', re.DOTALL)
+_OPENS = {'"': '"', "'": "'", "“": "”", "\u2018": "\u2019"}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_CODE = re.compile("u([0-9A-Fa-f]{4})")
 _CONSTANTS = {"true": True, "false": False, "null": None, "none": None}
 _LINE_BEFORE = re.compile(r"(?:^|\n)[ \t>*`\[]*(?:json|JSON)?[ \t]*$")
 _LINE_AFTER = re.compile(r"[ \t`*\].,;]*(?:\n|$)")
@@ -36,24 +41,30 @@ _QUOTING = re.compile(
 
 
 class Found:
-    """An object: its members, where it stands, and whose it is.
+    """An object: its members, and where it stands."""
 
-    ``stands`` says that it is a line of its own or the end of it all, ``is_quoted`` that the judge
-    says somebody else wrote it.
-    """
-
-    __slots__ = ("end", "is_quoted", "members", "stands", "start")
+    __slots__ = ("_text", "end", "is_list", "members", "start")
 
     def __init__(self, members: dict[str, Any], text: str, start: int, end: int) -> None:
+        self._text = text
         self.members = members
+        self.is_list = False
         self.start = start
         self.end = end
-        before = text[max(0, start - 160) : start]
-        self.is_quoted = _QUOTING.search(before) is not None
-        self.stands = _rest_is_empty(text, end) or (
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether the judge says that somebody else wrote it."""
+        return _QUOTING.search(self._text, max(0, self.start - _NEAR), self.start) is not None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it is a line of its own, or the end of it all."""
+        before = self._text[max(0, self.start - _NEAR) : self.start]
+        return _rest_is_empty(self._text, self.end) or (
             _LINE_BEFORE.search(before) is not None
-            and (start <= 160 or "\n" in before)
-            and _LINE_AFTER.match(text, end) is not None
+            and (self.start <= _NEAR or "\n" in before)
+            and _LINE_AFTER.match(self._text, self.end) is not None
         )
 
 
@@ -108,8 +119,10 @@ def find(text: str) -> list[Found]:
         if found and _COMMA.fullmatch(text, found[-1].end, start):
             # Of a list: what its parts say is not what it says.
             last = found.pop()
-            before = last.members.get(LIST) or [last.members]
-            one = Found({LIST: [*before, members]}, text, last.start, at)
+            if not last.is_list:
+                last.members = {"": [last.members]}
+            last.members[""].append(members)
+            one.members, one.start, one.is_list = last.members, last.start, True
         found.append(one)
     return found
 
@@ -141,7 +154,7 @@ def _repair(text: str, start: int) -> tuple[dict[str, Any], int]:
             at = len(text)
             break
         pairs.append((key, value))
-    closing = re.compile(r"\s*,?\s*\}").match(text, at)
+    closing = _CLOSES.match(text, at)
     return _members(pairs), closing.end() if closing else at
 
 
@@ -173,9 +186,10 @@ def _string(text: str, start: int, mark: str) -> tuple[str, int]:
         pieces.append(text[at : match.start()])
         at = match.end()
         if match[0] == "\\":
+            code = _CODE.match(text, at)
             escaped = text[at : at + 1]
-            pieces.append(_ESCAPES.get(escaped, escaped))
-            at += 1
+            pieces.append(chr(int(code[1], 16)) if code else _ESCAPES.get(escaped, escaped))
+            at = code.end() if code else at + 1
         elif _STRING_ENDS.match(text, at):
             return "".join(pieces), at
         else:
@@ -186,7 +200,7 @@ def _string(text: str, start: int, mark: str) -> tuple[str, int]:
 def _skip(text: str, start: int) -> int:
     """Where a nested object or list ends; -1 if it does not."""
     depth = 0
-    for match in re.compile(r'[{}\[\]]|"(?:[^"\\]|\\.)*"', re.DOTALL).finditer(text, start):
+    for match in _BRACKETS.finditer(text, start):
         if match[0] in "{[":
             depth += 1
         elif match[0] in "}]":

@@ -106,7 +106,8 @@ class Payload:
         """Take in a whole reply, or the next piece of a stream."""
         if isinstance(found, list):
             for part in found:
-                self.take(part)
+                if isinstance(part, dict):
+                    self.take(part)
             return
         if not isinstance(found, dict):
             return
@@ -255,15 +256,15 @@ class Payload:
         if isinstance(name, str) and isinstance(value, int | float) and value == value:
             self.tokens.append((name, float(value)))
 
-    def _count(self, found: object) -> None:
+    def _count(self, found: object, depth: int = 0) -> None:
         """Take in token counts; streams say them again and again, and the last is the largest."""
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or depth > 3:
             return
         for key in _USAGE:
             usage = found.get(key)
             if isinstance(usage, dict):
-                self._count(usage.get("tokens"))  # Cohere's, beside those it bills
-                self._count(usage)
+                self._count(usage.get("tokens"), depth + 1)  # Cohere's, beside those it bills
+                self._count(usage, depth + 1)
         details = [found.get(key) for key in _DETAILS]
         places = [found, *(part for part in details if isinstance(part, dict))]
         cached = max(_number(place, _CACHED) for place in places)

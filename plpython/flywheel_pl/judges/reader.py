@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from flywheel_pl.judges import objects, prose
-from flywheel_pl.judges.members import verdict_in
+from flywheel_pl.judges.members import is_verdict_key, verdict_in
 from flywheel_pl.judges.said import UNCLEAR, Mode, Said, Statement
 from flywheel_pl.verdict import clean
 
@@ -26,8 +26,8 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _REASON_LABEL = re.compile(
-    r"\s*[*_#\s]*(?:reason(?:ing)?|explanation|rationale|justification|because|理由|説明|根拠)"
-    r"[*_\s]*[:：][*_\s]*",
+    r"[*_#\s]*(?:reason(?:ing)?|explanation|rationale|justification|because|理由|説明|根拠)"
+    r"[*_\s]*[:\uff1a][*_\s]*",
     re.IGNORECASE,
 )
 _SHORT_LINE = 60  # a line that says no more than the verdict
@@ -107,16 +107,14 @@ def _whole(text: str, mode: Mode) -> tuple[Said | None, str | None]:
 def _parts(text: str, mode: Mode) -> tuple[Said | None, str | None]:
     """Read a reply that is prose, or prose and objects."""
     found = objects.find(text)
-    if not found:
+    if not found and any(mark in text for mark in "\uff5b\uff02\uff1a"):
         folded = prose.normal(text)
-        if folded != text:
-            found = objects.find(folded)  # whose punctuation may be full-width
-            text = folded if found else text
+        found = objects.find(folded)
+        text = folded if found else text
     around = objects.without(text, found)
-    statements = prose.statements(prose.normal(around), mode.is_value)
-    own = [one for one in found if not one.is_quoted]
+    statements = prose.statements(around, mode.is_value)
     for stands in (True, False):
-        said, reason, line = _of_objects([one for one in own if one.stands is stands], text, mode)
+        said, reason, line = _of_objects(found, stands, text, mode)
         if not stands:
             said_in_prose, prose_line = _decide(statements, mode)
             if said_in_prose is not None:
@@ -132,12 +130,12 @@ def _parts(text: str, mode: Mode) -> tuple[Said | None, str | None]:
 
 
 def _of_objects(
-    found: list[objects.Found], text: str, mode: Mode
+    found: list[objects.Found], stands: bool, text: str, mode: Mode
 ) -> tuple[Said | None, str | None, int]:
-    """Read the last object that has a verdict, and the line it ends on."""
+    """Read the last object of the judge's own that has a verdict, and the line it ends on."""
     for one in reversed(found):
         said, reason = verdict_in(one.members, mode)
-        if said is not None:
+        if said is not None and one.stands is stands and not one.is_quoted:
             return said, reason, text.count("\n", 0, one.end)
     return None, None, 0
 
@@ -152,14 +150,13 @@ def _decide(statements: list[Statement], mode: Mode) -> tuple[Said | None, int]:
     for statement in reversed(statements):
         said = mode.explicit(statement, statement.line in edges)
         if said is not None and found is None:
-            # What follows may explain it, not deny it.
-            if any(one.what not in (UNCLEAR, said.what) for one, _ in sentences):
+            if _is_denied(said, sentences):
                 return Said(UNCLEAR), 0
             found = said, statement
-        elif said is not None and said.is_sure and found is not None:
+        elif said is not None and found is not None and said.what is not UNCLEAR:
             if said.what != found[0].what:
                 return Said(UNCLEAR), 0
-        if found is not None and (found[0].is_sure or (said is not None and said.is_sure)):
+        if found is not None and found[0].settles:
             break
         if found is None:
             said = mode.sentence(statement.text)
@@ -169,13 +166,25 @@ def _decide(statements: list[Statement], mode: Mode) -> tuple[Said | None, int]:
         return found[0], found[1].line
     if not sentences:
         return None, 0
-    last, where = sentences[0]
-    concludes = _CONCLUDES.match(where.text) is not None
+    last, where = next(
+        ((said, one) for said, one in sentences if not said.is_loose),
+        (Said(UNCLEAR), statements[0]),
+    )
     if any(one.what != last.what for one, _ in sentences):
-        return (last, where.line) if concludes else (Said(UNCLEAR), 0)
-    if last.is_sure or concludes or where is statements[-1] or sentences[-1][1] is statements[0]:
-        return last, where.line
+        return (last, where.line) if _CONCLUDES.match(where.text) else (Said(UNCLEAR), 0)
+    for one, by in sentences:
+        is_edge = by is statements[0] or by is statements[-1]
+        if not one.is_loose and (one.is_sure or is_edge or _CONCLUDES.match(by.text)):
+            return one, by.line
     return None, 0
+
+
+def _is_denied(said: Said, later: list[tuple[Said, Statement]]) -> bool:
+    """Whether the sentences behind an explicit verdict say the opposite, and not only in part."""
+    clear = [(one, where) for one, where in later if one.what is not UNCLEAR and not one.is_loose]
+    if any(one.what != said.what and _CONCLUDES.match(where.text) for one, where in clear):
+        return True
+    return not said.is_sure and bool(clear) and all(one.what != said.what for one, _ in clear)
 
 
 def _around(text: str, line: int | None, word: str | None) -> str | None:
@@ -185,7 +194,9 @@ def _around(text: str, line: int | None, word: str | None) -> str | None:
     if line is not None and len(said) <= _SHORT_LINE and line < len(lines):
         del lines[line]
     kept = "\n".join(one for one in lines if not one.strip().startswith("```"))
-    kept = _REASON_LABEL.sub("", kept.strip(), count=1)
+    kept = kept.strip()
+    label = _REASON_LABEL.match(kept)
+    kept = kept[label.end() :] if label else kept
     if kept:
         return kept
     return said if len(said) > len(word or "") + _SHORT_LABEL else None
@@ -196,13 +207,9 @@ def place_of(word: str, text: str) -> int | None:
     if not word:
         return None
     last = None
-    for match in re.finditer(
-        rf"[\"'](?:\w*verdict|result|passed|answer|decision|label|grade|choice|winner|\w*判定)[\"']"
-        rf"\s*:\s*[\"']?(?={re.escape(word)})",
-        text,
-        re.IGNORECASE,
-    ):
-        last = match.end()
+    for match in re.finditer(rf"[\"'](\w{{1,40}})[\"']\s*:\s*[\"']?(?={re.escape(word)})", text):
+        if is_verdict_key(match[1]):
+            last = match.end()
     if last is not None:
         return last
     places = list(re.finditer(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])", text))

@@ -20,15 +20,18 @@ UNCLEAR = _Unclear()
 class Said:
     """What a statement says (a verdict, a label, a number, or UNCLEAR), and its words.
 
-    ``is_sure`` says that its form leaves no other meaning.
+    ``is_sure`` says that its form leaves no other meaning; ``settles``, that another verdict
+    before it does not matter; ``is_loose``, that it may be about something else, so that it can
+    deny a verdict and not be one.
     """
 
-    __slots__ = ("is_sure", "score", "what", "word")
+    __slots__ = ("is_loose", "is_sure", "score", "settles", "what", "word")
 
     def __init__(self, what: Any, word: str | None = None, is_sure: bool = False) -> None:
         self.what = what
         self.word = word
         self.is_sure = is_sure
+        self.is_loose = self.settles = False
         self.score: float | None = None
 
 

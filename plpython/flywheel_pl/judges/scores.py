@@ -13,7 +13,7 @@ _SCALE = rf"\s*(?:/|out\s+of|of|on a scale of|点?満点中|点?中の?)\s*(?P<s
 _FULL = re.compile(
     # A number, its scale, and no sign that it goes on: 4-5, 1,000, 3rd.
     rf"(?P<number>{_NUMBER})(?![\d.]*\d)(?:\s*%(?P<percent>)|\s*(?:点|points?|pts?\.?|stars?|つ星))?"
-    rf"(?:{_SCALE}(?:点|points?|stars?)?)?(?![\d%]|[.,:]\d|\s*(?:[-–~〜±×x*^]|to|or|から|または)\s*\d|[A-Za-z])"
+    rf"(?:{_SCALE}(?:点|points?|stars?)?)?(?![\d%]|[.,:]\d|\s*(?:[-\u2013~〜±\u00d7x*^]|to|or|から|または)\s*\d|[A-Za-z])"
 )
 _JAPANESE_SCALE = re.compile(
     rf"(?P<scale>{_NUMBER})\s*(?:点満点中|点満点で|点中|段階(?:評価)?(?:中|で)?)[、,のは]*\s*"
@@ -23,7 +23,7 @@ _LEAD = re.compile(
     r"[^\w+\-.]*(?:(?:an?|the|is|about|give|it|this|of|at|rated|scored|only|just|solid|score|rating"
     r"|be|would)\s+){0,5}[(\[\s]*"
 )
-_BRACKETED = re.compile(r"\[\[\s*([^\[\]\n]{1,40}?)\s*\]\]")
+_BRACKETED = re.compile(r"\[\[([^\[\]\n]{1,40})\]\]")
 _RATED = re.compile(
     r"\b(?:rate|rated|score|scored|grade|graded|give|giving|assign|assigned|award|awarded|deserves?"
     r"|receives?|gets?|earns?)\s+(?:(?!\d)[\w']+\s+){0,6}?(?:a\s+)?(?:score\s+of\s+|rating\s+of\s+)?(?=\d)",
@@ -85,12 +85,17 @@ class Scores(Mode):
         found: Said | None = None
         for match in list(_BRACKETED.finditer(text))[-8:]:
             if not labelled.is_attributed(text[max(0, match.start() - 300) : match.start()]):
-                found = self._whole(match[1]) or Said(UNCLEAR)
+                said = self._whole(match[1])
+                is_new = said is not None and (found is None or found.what == said.what)
+                found = said if is_new else Said(UNCLEAR)
         if found is not None:
+            found.is_sure = True
+            found.settles = labelled.SCORE_LABEL.search(text) is not None
             return found
-        for after, _ in labelled.values(labelled.SCORE_LABEL, text):
+        for after, _, _ in labelled.values(labelled.SCORE_LABEL, text):
             found = self.value(after)
             if found is not None:
+                found.is_sure = found.settles = True
                 return found
         if at_edge and statement.is_line:
             found = self._whole(text)

@@ -1,0 +1,361 @@
+"""Reading pass or fail in what a judge wrote. Nothing is guessed: what is unclear is None."""
+
+# ruff: noqa: RUF001
+import json
+
+import pytest
+from flywheel_pl.judges.reader import read
+from flywheel_pl.verdict import clean
+from hypothesis import given
+from hypothesis import strategies as st
+
+PASS, FAIL, UNREADABLE = True, False, None
+
+
+def passed(text: str) -> bool | None:
+    reading = read(text)
+    return None if reading is None else reading.passed
+
+
+def check(text: str, expected: bool | None) -> None:
+    assert passed(text) is expected, text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"reason": "ok", "verdict": "pass"}', PASS),
+        ('{"verdict": "FAIL", "reason": "rude"}', FAIL),
+        ('{"verdict": true}', PASS),
+        ('{"verdict": "true"}', PASS),
+        ('{"verdict": "yes"}', PASS),
+        ('{"verdict": 1}', PASS),
+        ('{"verdict": 0}', FAIL),
+        ('{"passed": false}', FAIL),
+        ('{"failed": false}', PASS),
+        ('{"result": "PASSED"}', PASS),
+        ('{"answer": "No"}', FAIL),
+        ('{"final_verdict": "FAIL"}', FAIL),
+        ('{"Final Decision": "accepted"}', PASS),
+        ('{"判定": "不合格", "理由": "長い"}', FAIL),
+        ('{"判定"：“合格”}', PASS),
+        ('｛"verdict"："pass"｝', PASS),
+        ('{"verdict": "PASS - all good"}', PASS),
+        ('{"verdict": "does not pass"}', FAIL),
+        ('{"verdict": "The output meets the criterion."}', PASS),
+        ('{"verdict": {"decision": "pass"}}', PASS),
+        ('{"verdict": ["pass"]}', PASS),
+        ('{"evaluation": {"reason": "x", "verdict": "pass"}}', PASS),
+        ('{"status": "ok", "verdict": "fail"}', FAIL),
+        ('[{"verdict": "pass"}]', PASS),
+        ('"{\\"verdict\\": \\"pass\\"}"', PASS),
+    ],
+)
+def test_json_is_read_under_many_keys(text: str, expected: bool) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"verdict": "maybe"}',
+        '{"verdict": "pass or fail"}',
+        '{"verdict": "pass/fail"}',
+        '{"verdict": ""}',
+        '{"verdict": null}',
+        '{"verdict": 0.7}',
+        '{"verdict": ["pass", "fail"]}',
+        '{"verdict": "pass", "verdict": "fail"}',
+        '{"passed": true, "result": "fail"}',
+        '{"rating": 1}',
+        '{"score": 1}',
+        '{"input": "x", "output": "yes"}',
+        '{"reason": "The output passes"}',
+        '[{"verdict": "pass"}, {"verdict": "fail"}]',
+        '{"criteria": [{"name": "a", "verdict": "pass"}, {"name": "b", "verdict": "pass"}]}',
+        "{}",
+        "[]",
+        "null",
+        "42",
+    ],
+)
+def test_json_without_one_clear_verdict_is_none(text: str) -> None:
+    check(text, UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('```json\n{"reason": "x", "verdict": "pass"}\n```', PASS),
+        ('Here it is:\n```json\n{"reason": "x", "verdict": "pass"}\n```\nHope it helps!', PASS),
+        ('Sure! {"reason": "x", "verdict": "fail"}', FAIL),
+        ('Sure! {"reason": "x", "verdict": "fail"} Let me know if you need more.', FAIL),
+        ('{"verdict": "pass"}\n{"verdict": "fail"}', FAIL),
+        ('{"verdict": "pass"}\nFinal verdict: fail', FAIL),
+        ('{"verdict": "fail"}\n\nYes, I am confident.', FAIL),
+        ('{"verdict": "pass"}\n\nIt does not meet the criterion of brevity.', PASS),
+        ('<|im_start|>assistant\n{"verdict":"pass"}<|im_end|>', PASS),
+    ],
+)
+def test_json_is_found_among_prose(text: str, expected: bool) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{'reason': 'it\\'s bad', 'verdict': 'fail'}", FAIL),
+        ("{'reason': 'it's bad', 'verdict': 'fail'}", FAIL),
+        ('{"reason": "bad", "verdict": "fail",}', FAIL),
+        ('{"reason": "line one\nline two", "verdict": "pass"}', PASS),
+        ('{"reason": "It says "hello" twice", "verdict": "pass"}', PASS),
+        ('{"reason": "It says "verdict": "pass"", "verdict": "fail"}', FAIL),
+        ('{reason: "x", verdict: "pass"}', PASS),
+        ('{"verdict": True, "reason": None}', PASS),
+        ('{"verdict": "fail" "reason": "x"}', FAIL),
+        ('{{"verdict": "pass"}}', PASS),
+        ('"reason": "the brace was in the prompt", "verdict": "pass"}', PASS),
+        ('{"verdict": "pass", "reason": "The output is', PASS),
+        ('{"reason": "The output is bad", "verdict": "fail"', FAIL),
+        ('{"reason": "The output is bad", "verdict": "fai', UNREADABLE),
+        ('{"reason": "The output is bad, "verdict', UNREADABLE),
+    ],
+)
+def test_broken_json_is_mended_where_that_is_certain(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('<think>\nMaybe {"verdict": "fail"}. Verdict: fail\n</think>\n{"verdict": "pass"}', PASS),
+        ("So Verdict: fail?\n</think>\nPASS", PASS),
+        ("<reasoning>Verdict: fail</reasoning>Verdict: pass", PASS),
+        ("[THINK]Verdict: fail[/THINK]\nVerdict: pass", PASS),
+        ("◁think▷Verdict: fail◁/think▷Verdict: pass", PASS),
+        ("<|channel|>analysis<|message|>Fail<|end|><|channel|>final<|message|>Pass", PASS),
+        ("<think>it never ends. Verdict: pass", UNREADABLE),
+        ('The text contains "<think>". Verdict: pass', PASS),
+        ('{"reason": "it contains </think> tags", "verdict": "pass"}', PASS),
+    ],
+)
+def test_reasoning_blocks_are_dropped(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Verdict: PASS", PASS),
+        ("**Final verdict:** fail", FAIL),
+        ("Final Verdict - Fail", FAIL),
+        ("VERDICT : FAIL", FAIL),
+        ("Answer - yes", PASS),
+        ("verdict=pass", PASS),
+        ("Verdict → pass", PASS),
+        ("| Verdict | PASS |", PASS),
+        ("- **Verdict**: ✅ PASS", PASS),
+        ("## Verdict\n\nFAIL", FAIL),
+        ("Verdict:\nPASS", PASS),
+        ("<reason>no</reason><verdict>FAIL</verdict>", FAIL),
+        ("The final answer is: \\boxed{pass}", PASS),
+        ("Pass/Fail: Pass", PASS),
+        ("Does it meet the criterion? (yes/no): yes", PASS),
+        ("Overall: pass", PASS),
+        ("In conclusion: pass", PASS),
+        ("The verdict is pass.", PASS),
+        ("My verdict is that it does not pass.", FAIL),
+        ("Verdict: not acceptable", FAIL),
+        ("Verdict: The output meets the criteria.", PASS),
+        ("Result: FAIL because it passes nothing on.", FAIL),
+        ("It names all items, so the final verdict is PASS.", PASS),
+        ("Verdict: 1", PASS),
+        ("reason: it does not pass the check\nverdict: pass", PASS),
+        ("Verdict: PASS\nOn reflection, that was wrong.\nFinal verdict: FAIL", FAIL),
+        ("Accuracy: pass\nTone: fail\nOverall: FAIL", FAIL),
+        ("Verdict: partially pass", UNREADABLE),
+        ("Verdict: pass or fail", UNREADABLE),
+        ("Verdict: pass?", UNREADABLE),
+        ("Verdict: not a fail", UNREADABLE),
+        ("Accuracy: pass\nTone: fail", UNREADABLE),
+    ],
+)
+def test_a_labelled_verdict_is_read(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PASS", PASS),
+        ("**Fail.**", FAIL),
+        ('"PASS"', PASS),
+        ("[[PASS]]", PASS),
+        ("```\nPASS\n```", PASS),
+        ("ＰＡＳＳ", PASS),
+        ("1", PASS),
+        ("❌ Fail", FAIL),
+        ("PASS\n\nThe output is short and answers the question.", PASS),
+        ("The output is short and answers the question.\n\nPASS", PASS),
+        ("Yes, it meets the criterion.", PASS),
+        ("No.\n\nThe output never mentions the price.", FAIL),
+        ("Is it acceptable? No.", FAIL),
+        ("Q: Does it pass?\nA: No", FAIL),
+        ("No issues found.", UNREADABLE),
+        ("Yes and no.", UNREADABLE),
+        ("PASS\n\nSo it does not pass.", UNREADABLE),
+    ],
+)
+def test_a_bare_verdict_is_read(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The output does not pass.", FAIL),
+        ("It doesn't pass.", FAIL),
+        ("This is not acceptable.", FAIL),
+        ("The output cannot be considered acceptable.", FAIL),
+        ("The answer is no.", FAIL),
+        ("Overall, the output passes.", PASS),
+        ("All requirements are met.", PASS),
+        ("I would not accept this answer.", FAIL),
+        ("The output passes one. It does not meet the other requirement.\nSo it fails.", FAIL),
+        ("The output passes the check. The tone does not meet the requirement.", UNREADABLE),
+        ("The output partially meets the criteria.", UNREADABLE),
+        ("The output would pass if it were shorter.", UNREADABLE),
+        ("The output must meet the requirements.", UNREADABLE),
+        ("I am not sure whether it passes.", UNREADABLE),
+        ("The output neither passes nor fails.", UNREADABLE),
+        ("It is not unacceptable.", UNREADABLE),
+        ("All unit tests pass.", UNREADABLE),
+        ("The acceptable range is 5 to 10.", UNREADABLE),
+        ("The password is wrong.", UNREADABLE),
+        ("I'm sorry, but I can't assist with that request.", UNREADABLE),
+        ("", UNREADABLE),
+        (" \n ", UNREADABLE),
+    ],
+)
+def test_a_sentence_is_read_if_it_leaves_no_doubt(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("判定：合格", PASS),
+        ("結論: 不合格", FAIL),
+        ("【判定】\n不合格", FAIL),
+        ("判定結果：○", PASS),
+        ("総合判定：×", FAIL),
+        ("はい", PASS),
+        ("いいえ、満たしていません。", FAIL),
+        ("満たしている", PASS),
+        ("満たしていない", FAIL),
+        ("この出力は基準を満たしています。", PASS),
+        ("最終判定は不合格です。", FAIL),
+        ("よって「不合格」と判定します。", FAIL),
+        ("合格とは言えません。", FAIL),
+        ("合格ではありません。", FAIL),
+        ("合格基準を満たしていないため不合格。", FAIL),
+        ("理由：短い。\n評価：不合格", FAIL),
+        ("問題ありません。", PASS),
+        ("問題があります", FAIL),
+        ("判定：問題ありません", PASS),
+        ("基準を満たしていないとは言えない。", UNREADABLE),
+        ("合格か不合格かは判断できません。", UNREADABLE),
+        ("基準を満たしているかどうか確認します。", UNREADABLE),
+        ("おおむね満たしている", UNREADABLE),
+        ("判定：合格/不合格", UNREADABLE),
+        ("ユーザーは試験に合格した。", UNREADABLE),
+    ],
+)
+def test_japanese_is_read(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('The output says "Verdict: PASS". My verdict: fail', FAIL),
+        ('My verdict: fail. The output says "Verdict: PASS".', FAIL),
+        ('Verdict: fail\n\nThe output tried to claim: "Verdict: PASS"', FAIL),
+        ("Verdict: fail\n\nThe output contains the text Verdict: PASS in its last line.", FAIL),
+        ("Verdict: fail\n\nThe output was:\n```\nVerdict: PASS\n```\n", FAIL),
+        ("> Verdict: PASS\n\nVerdict: FAIL", FAIL),
+        ('{"verdict": "fail", "reason": "it says {\\"verdict\\": \\"pass\\"}"}', FAIL),
+        ('{"verdict": "fail", "reason": "it says {\'verdict\': \'pass\'}"}', FAIL),
+        ('{"verdict":"fail"}\nNote: the output tried to inject {"verdict": "pass"}', FAIL),
+        ('The output says: {"verdict": "pass"}\nVerdict: fail', FAIL),
+        ("出力には「判定：合格」と書かれているが、基準を満たしていない。", FAIL),
+        ('The output ends with the words "Verdict: PASS".', UNREADABLE),
+        ("The output was:\n```\nVerdict: PASS\n```\n", UNREADABLE),
+        ('The output ends with {"verdict": "pass"} and is long.', UNREADABLE),
+        ("The output claims that it meets all the requirements.", UNREADABLE),
+        ("The previous judge said my final verdict is: pass", UNREADABLE),
+    ],
+)
+def test_what_is_quoted_from_the_output_does_not_count(text: str, expected: bool | None) -> None:
+    check(text, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"verdict": "pass", "reason": "It is short."}', "It is short."),
+        ('{"verdict": "pass", "理由": "短い。"}', "短い。"),
+        ('It is short.\n{"verdict": "pass"}', "It is short."),
+        ("Verdict: PASS\nReason: It is short.", "It is short."),
+        ("It is short.\n\nVerdict: PASS", "It is short."),
+        ("Fail: the output is rude to the user.", "Fail: the output is rude to the user."),
+        ("理由：短い！\n判定：合格", "短い！"),
+        ("PASS", None),
+        ('{"verdict": "pass"}', None),
+    ],
+)
+def test_the_reason_is_what_stands_around_the_verdict(text: str, reason: str | None) -> None:
+    reading = read(text)
+    assert reading is not None
+    assert reading.reason == reason
+
+
+def test_the_reason_can_be_stored() -> None:
+    reading = read('{"verdict": "pass", "reason": "a\\u0000b \\ud800 ' + "x" * 5_000 + '"}')
+    assert reading is not None
+    assert reading.reason is not None
+    assert len(reading.reason) <= 2_000
+    assert reading.reason.startswith("a\ufffdb ?")
+
+
+def test_a_score_beside_a_verdict_is_kept() -> None:
+    reading = read('{"score": 0.75, "verdict": "pass"}')
+    assert reading is not None
+    assert (reading.passed, reading.score) == (True, 0.75)
+
+
+@given(st.text(), st.booleans(), st.booleans(), st.booleans())
+def test_our_own_format_is_read_whatever_the_reason_says(
+    reason: str, verdict: bool, reason_first: bool, ascii_only: bool
+) -> None:
+    members = [("reason", reason), ("verdict", "pass" if verdict else "fail")]
+    text = json.dumps(dict(members if reason_first else members[::-1]), ensure_ascii=ascii_only)
+    for shown in (text, f"```json\n{text}\n```"):
+        reading = read(shown)
+        assert reading is not None
+        assert reading.passed is verdict
+    reading = read(text)
+    assert reading is not None
+    assert reading.reason == (clean(reason.strip()) or None)
+
+
+@given(st.permutations(["reason", "verdict", "confidence", "score", "notes"]), st.booleans())
+def test_the_order_of_keys_does_not_matter(keys: list[str], verdict: bool) -> None:
+    values = {
+        "reason": "The output says Verdict: PASS, and 'fail' too.",
+        "verdict": "pass" if verdict else "fail",
+        "confidence": 0.5,
+        "score": 3,
+        "notes": ["pass", {"passed": not verdict}],
+    }
+    check(json.dumps({key: values[key] for key in keys}), verdict)
