@@ -11,12 +11,15 @@ from pathlib import Path
 
 from bench.common import Options, note, open_server
 from bench.report import Figure, table
+from flywheel_db.errors import MissingExtra
 
-# In this order; the last two are the slow ones.
+# In this order; the slow ones come last.
 FIGURES = (
     "migrate_contention", "subtransactions", "verdict_size", "single_row", "bulk_insert",
     "import_speed", "python_cold", "python_bulk",
-    "python_runaways", "builtin_quality", "builtin_speed", "many_validators", "full_table",
+    "python_runaways", "builtin_quality", "builtin_speed", "judge_replies", "queue_peers",
+    "judge_throughput", "replayed_judges", "end_to_end", "kill_storm", "drain_latency",
+    "many_validators", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)
 
@@ -48,6 +51,13 @@ def main() -> int:
     for name in names:
         if name not in FIGURES + FOR_INFORMATION:
             parser.error(f"no figure is called {name}")
+    # Before an hour of measuring, what any of them lacks.
+    modules = {name: importlib.import_module(f"bench.{name}") for name in names}
+    try:
+        for module in modules.values():
+            getattr(module, "require", lambda: None)()
+    except MissingExtra as missing:
+        parser.error(f"{missing.message}: {missing.hint}")
 
     options = Options(arguments.scale, arguments.rounds, arguments.seconds)
     figures: list[Figure] = []
@@ -56,7 +66,7 @@ def main() -> int:
         for name in names:
             note(name)
             start = time.perf_counter()
-            figures += importlib.import_module(f"bench.{name}").run(server, options)
+            figures += modules[name].run(server, options)
             note(f"{name} took {time.perf_counter() - start:.0f} s")
 
     if arguments.json:

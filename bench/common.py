@@ -1,7 +1,8 @@
 """What the figures share: a server, fresh databases, sessions that are timed, and the validators.
 
 Everything is measured with the shipped security settings: the compiled, SECURITY DEFINER triggers,
-driven by a login role that is nothing but a member of flywheel_writer.
+driven by a login role that is nothing but a member of flywheel_writer. Workers connect as one that
+is nothing but a member of flywheel_worker.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from flywheel_db import server
 from flywheel_db.install import migrate
 
 WRITER = "flywheel_bench"
+WORKER = "flywheel_bench_worker"
+_ROLES = {WRITER: "flywheel_writer", WORKER: "flywheel_worker"}
 
 # The settings a reader needs to place the numbers.
 _SETTINGS = (
@@ -175,6 +178,7 @@ class Database:
 
     admin_dsn: str
     writer_dsn: str
+    worker_dsn: str
 
     def admin(self) -> Session:
         """A session of the superuser."""
@@ -183,6 +187,10 @@ class Database:
     def writer(self) -> Session:
         """A session of the application's role."""
         return Session(self.writer_dsn)
+
+    def worker(self) -> Session:
+        """A session of the workers' role."""
+        return Session(self.worker_dsn)
 
     def create_validators(self, validators: Sequence[Validator] = VALIDATORS) -> None:
         """Create and enable validators."""
@@ -255,14 +263,14 @@ class Server:
         self._template = self._create("template")
         migrate(self._dsn_of(self._template))
         with Session(dsn) as session:
-            if session.one("select exists (select from pg_roles where rolname = %s)", (WRITER,)):
-                self._drop_role(session)
-            session.connection.execute(
-                sql.SQL("create role {} login password {}").format(
-                    sql.Identifier(WRITER), sql.Literal(self._password)
+            for role, group in _ROLES.items():
+                session.run(f"drop role if exists {role}")
+                session.connection.execute(
+                    sql.SQL("create role {} login password {}").format(
+                        sql.Identifier(role), sql.Literal(self._password)
+                    )
                 )
-            )
-            session.run(f"grant flywheel_writer to {WRITER}")
+                session.run(f"grant {group} to {role}")
 
     def __enter__(self) -> Server:
         return self
@@ -271,13 +279,14 @@ class Server:
         with Session(self._dsn) as session:
             for name in self._made:
                 self._drop(session, name)
-            self._drop_role(session)
+            for role in _ROLES:
+                session.run(f"drop role {role}")
 
     def database(self, name: str) -> Database:
         """A fresh, migrated database."""
         made = self._create(name, template=self._template)
         dsn = self._dsn_of(made)
-        return Database(dsn, conninfo.make_conninfo(dsn, user=WRITER, password=self._password))
+        return Database(dsn, *(self._dsn_as(role, dsn) for role in _ROLES))
 
     def empty_database(self, name: str) -> str:
         """The connection string of a database that was never migrated."""
@@ -341,8 +350,8 @@ class Server:
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
         )
 
-    def _drop_role(self, session: Session) -> None:
-        session.connection.execute(sql.SQL("drop role {}").format(sql.Identifier(WRITER)))
+    def _dsn_as(self, role: str, dsn: str) -> str:
+        return conninfo.make_conninfo(dsn, user=role, password=self._password)
 
     def _dsn_of(self, database: str) -> str:
         return conninfo.make_conninfo(self._dsn, dbname=database)

@@ -38,6 +38,7 @@ _FAMILIES = {
     "functions/judges.sql": "Judges",
     "functions/models.sql": "Models that judge",
     "functions/queue.sql": "The queue",
+    "functions/queue_admin.sql": "Looking after the queue",
     "functions/work.sql": "A worker inside the database",
     "functions/workers.sql": "What workers say of themselves",
     "functions/builtins.sql": "Built-in checks",

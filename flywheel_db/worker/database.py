@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from flywheel_db.errors import ConnectionLost, FlywheelError, from_psycopg
+from flywheel_db.errors import Busy, ConnectionLost, FlywheelError, from_psycopg
 from flywheel_db.worker.catalog import Model
 from flywheel_db.worker.job import Job
 from flywheel_db.worker.queue import PROTOCOL, Failure
@@ -99,10 +99,11 @@ class Database:
     async def complete(self, worker: str, results: Sequence[dict[str, Any]]) -> tuple[int, int]:
         """Write verdicts."""
         rows = await self._rows(
-            "select c.recorded, c.dropped from flywheel.complete_jobs(%s::text, %s::jsonb) as c",
+            "select c.recorded, c.dropped, c.busy"
+            " from flywheel.complete_jobs(%s::text, %s::jsonb) as c",
             (worker, json.dumps(results)),
         )
-        return int(rows[0][0]), int(rows[0][1])
+        return _written(*rows[0])
 
     async def fail(self, worker: str, job: Job, failure: Failure) -> str:
         """Tell that a job failed."""
@@ -147,10 +148,11 @@ class Database:
     async def run_sql(self, worker: str, jobs: Iterable[Job]) -> tuple[int, int]:
         """Have the database decide."""
         rows = await self._rows(
-            "select r.recorded, r.dropped from flywheel.run_sql_jobs(%s::text, %s::jsonb) as r",
+            "select r.recorded, r.dropped, r.busy"
+            " from flywheel.run_sql_jobs(%s::text, %s::jsonb) as r",
             (worker, _references(jobs)),
         )
-        return int(rows[0][0]), int(rows[0][1])
+        return _written(*rows[0])
 
     async def python_validator(self, version_id: int) -> dict[str, Any]:
         """The code of a Python validator."""
@@ -223,6 +225,17 @@ def _error(exc: psycopg.Error) -> FlywheelError:
     if isinstance(exc, psycopg.InterfaceError):  # "the connection is closed", found by the client
         return ConnectionLost(str(exc))
     return from_psycopg(exc)
+
+
+def _written(recorded: int, dropped: int, busy: int) -> tuple[int, int]:
+    """What came of results; those about locked traces are kept, and all of the batch sent again."""
+    if busy:
+        raise Busy(
+            f"{busy} of {recorded + dropped + busy} results are about traces that somebody keeps"
+            " locked",
+            sqlstate="55P03",
+        )
+    return recorded, dropped
 
 
 def _references(jobs: Iterable[Job]) -> str:

@@ -11,10 +11,11 @@ alter table flywheel._jobs
   add column token bigint,
   add column leased_until timestamptz,
   add column worker text,
+  add column reserved_tokens integer,
   add column error_class text,
   add column last_error text,
   set (
-    fillfactor = 50,
+    fillfactor = 40,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.5
   );
@@ -25,8 +26,26 @@ comment on column flywheel._jobs.attempts is 'Claims so far, the present one inc
 comment on column flywheel._jobs.token is 'Fencing token of the latest claim: who does not know it may not complete the job.';
 comment on column flywheel._jobs.leased_until is 'When the claim ends by itself; null while nobody holds the job.';
 comment on column flywheel._jobs.worker is 'Who claimed it last.';
+comment on column flywheel._jobs.reserved_tokens is 'What its latest claim took from its model''s limit on tokens; the difference to what it used is given back.';
 comment on column flywheel._jobs.error_class is 'Class of its latest failure: transient, permanent or configuration.';
 comment on column flywheel._jobs.last_error is 'Its latest failure.';
+
+-- Where to begin: in front of it is nothing that could be claimed a moment ago. Rows are here only
+-- while a claim would have to pass thousands of jobs that are at work, or that are deleted and still
+-- seen by a long transaction.
+create table flywheel._claim_marks (
+  version_id integer not null,
+  priority smallint not null,
+  run_at timestamptz not null,
+  valid_until timestamptz not null,
+  constraint _claim_marks_pkey primary key (version_id, priority)
+) with (fillfactor = 20);
+
+comment on table flywheel._claim_marks is 'Where claims begin to look, for validators whose first jobs are many and not to be claimed.';
+comment on column flywheel._claim_marks.version_id is 'The version of the validator.';
+comment on column flywheel._claim_marks.priority is 'Priority of the jobs.';
+comment on column flywheel._claim_marks.run_at is 'Jobs before are passed over.';
+comment on column flywheel._claim_marks.valid_until is 'When a claim looks from the front again.';
 
 create sequence flywheel._token_seq;
 
@@ -107,7 +126,8 @@ comment on column flywheel._prices.input_price is 'Per million tokens of input.'
 comment on column flywheel._prices.cached_input_price is 'Per million tokens of input that the endpoint had cached; null: as input.';
 comment on column flywheel._prices.output_price is 'Per million tokens of output.';
 
--- Written by workers alone, once a batch, and never by who inserts traces.
+-- Written by workers alone, once a batch, and never by who inserts traces. No foreign key here and in
+-- _usage: a verdict must not be lost because its model is being dropped.
 create table flywheel._model_states (
   model_id integer not null,
   failures integer not null default 0,
@@ -118,8 +138,7 @@ create table flywheel._model_states (
   request_room double precision not null default 0,
   token_room double precision not null default 0,
   refilled_at timestamptz not null default '-infinity',
-  constraint _model_states_pkey primary key (model_id),
-  constraint _model_states_model_id_fkey foreign key (model_id) references flywheel._models on delete cascade
+  constraint _model_states_pkey primary key (model_id)
 ) with (fillfactor = 20);
 
 comment on table flywheel._model_states is 'The circuit breaker of each model and what is left of its rate limits.';
@@ -142,8 +161,7 @@ create table flywheel._usage (
   cached_tokens bigint not null default 0,
   output_tokens bigint not null default 0,
   cost_usd numeric not null default 0,
-  constraint _usage_pkey primary key (model_id, day, slot),
-  constraint _usage_model_id_fkey foreign key (model_id) references flywheel._models on delete cascade
+  constraint _usage_pkey primary key (model_id, day, slot)
 ) with (fillfactor = 50);
 
 comment on table flywheel._usage is 'What each model has used, by UTC day; a few rows a day, so that workers do not wait for each other.';
@@ -162,6 +180,7 @@ create table flywheel._pauses (
   pauses integer not null default 1,
   paused_at timestamptz not null,
   resume_at timestamptz not null,
+  probe_token bigint,
   constraint _pauses_pkey primary key (version_id),
   constraint _pauses_version_id_fkey foreign key (version_id)
     references flywheel._validator_versions on delete cascade
@@ -173,6 +192,7 @@ comment on column flywheel._pauses.error is 'What is wrong.';
 comment on column flywheel._pauses.pauses is 'How often it was found wrong in a row.';
 comment on column flywheel._pauses.paused_at is 'Since when.';
 comment on column flywheel._pauses.resume_at is 'When one job is tried again.';
+comment on column flywheel._pauses.probe_token is 'Token of the claim that tries again.';
 
 create table flywheel._approvals (
   version_id integer not null,
@@ -195,12 +215,14 @@ comment on column flywheel._approvals.comment is 'What it had to say.';
 create table flywheel._prompts (
   prompt_id bigint not null,
   content text not null,
+  used_at timestamptz not null,
   constraint _prompts_pkey primary key (prompt_id)
 );
 
 comment on table flywheel._prompts is 'System messages of judges, each once: the run log names them.';
 comment on column flywheel._prompts.prompt_id is 'Hash of the content.';
 comment on column flywheel._prompts.content is 'The message.';
+comment on column flywheel._prompts.used_at is 'When a run last used it, to within a day: purge() needs to look at no run.';
 
 create table flywheel._runs (
   run_id bigint generated always as identity,
@@ -214,6 +236,7 @@ create table flywheel._runs (
   outcome text not null,
   error text,
   model_id integer,
+  endpoint_model text,
   requests integer,
   input_tokens integer,
   cached_tokens integer,
@@ -241,6 +264,7 @@ comment on column flywheel._runs.worker is 'Who did it.';
 comment on column flywheel._runs.outcome is 'The verdict''s status, or retry, dead or paused.';
 comment on column flywheel._runs.error is 'What went wrong.';
 comment on column flywheel._runs.model_id is 'The model that was called.';
+comment on column flywheel._runs.endpoint_model is 'The endpoint''s name for it at that time.';
 comment on column flywheel._runs.requests is 'Requests that were made.';
 comment on column flywheel._runs.input_tokens is 'Tokens of input, the cached ones included.';
 comment on column flywheel._runs.cached_tokens is 'Tokens of input that the endpoint had cached.';
@@ -293,6 +317,7 @@ comment on type flywheel._job_result is 'What a worker says of a job it has fini
 -- A validator version whose jobs may be claimed.
 create type flywheel._claimable as (
   version_id integer,
+  validator_id integer,
   kind text,
   model_id integer,
   priority integer,
@@ -302,6 +327,19 @@ create type flywheel._claimable as (
 );
 
 comment on type flywheel._claimable is 'A validator version whose jobs may be claimed now.';
+
+-- What a worker has to do for a job.
+create type flywheel._job_request as (
+  trace_id uuid,
+  span_id uuid,
+  attempt smallint,
+  is_owed boolean,
+  request jsonb,
+  skipped_reason text,
+  error text
+);
+
+comment on type flywheel._job_request is 'What a worker has to do for a job; error if that cannot be said.';
 
 -- They gain a parameter or columns; replacing them would make a second function of the same name.
 drop function if exists flywheel._insert_jobs(integer[], text, text, boolean);

@@ -116,6 +116,7 @@ begin
     v_model.requests_per_minute, v_model.tokens_per_minute, v_model.daily_budget_usd, v_model.description
   )
   returning model_id into v_model.model_id;
+  insert into flywheel._model_states (model_id) values (v_model.model_id);
   if input_price is not null then
     perform flywheel.set_price(name, input_price, output_price, cached_input_price, '-infinity');
   end if;
@@ -231,6 +232,8 @@ begin
       using errcode = 'LF203', hint = 'Give those validators another model, or drop them, and let their jobs end.';
   end if;
   delete from flywheel._models as m where m.model_id = v_model.model_id;
+  delete from flywheel._model_states as s where s.model_id = v_model.model_id;
+  delete from flywheel._usage as u where u.model_id = v_model.model_id;
 end
 $$;
 

@@ -76,6 +76,8 @@ begin
   where not exists (
     select from flywheel._targets as g
     where g.trace_id = j.trace_id and g.span_id = j.span_id and g.revision = j.revision
+  ) or not exists (
+    select from flywheel._validator_versions as r where r.version_id = j.version_id
   );
   get diagnostics v_jobs = row_count;
   return v_verdicts + v_jobs;

@@ -1,6 +1,23 @@
 -- Workers introduce themselves, so that one too old is turned away and people see who is at work.
 -- Their times are the database's: a worker's clock is never asked.
 
+create or replace function flywheel._check_worker_info(info jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  if jsonb_typeof(info) <> 'object' then
+    raise exception 'info is %', left(info::text, 100)
+      using errcode = 'LF002', hint = 'Give a JSON object: kinds, concurrency, release, host, pid, refused.';
+  end if;
+end
+$$;
+
+comment on function flywheel._check_worker_info(jsonb) is 'Refuses what a worker says of itself if it is no object.';
+
 create or replace function flywheel.start_worker(name text, protocol integer, info jsonb default '{}')
 returns bigint
 language plpgsql
@@ -17,9 +34,10 @@ begin
       flywheel._queue_protocol(), coalesce(protocol::text, 'none')
       using errcode = 'LF102', hint = 'Upgrade the worker: pip install --upgrade ''flywheel-db[worker]''.';
   end if;
+  perform flywheel._check_worker_info(info);
   insert into flywheel._workers (name, info, started_at, last_seen_at)
   values (
-    coalesce(nullif(btrim(start_worker.name), ''), 'worker'),
+    left(coalesce(nullif(btrim(start_worker.name), ''), 'worker'), 200),
     coalesce(start_worker.info, '{}') || jsonb_build_object('protocol', protocol), flywheel.now(), flywheel.now()
   )
   returning worker_id into v_worker_id;
@@ -41,12 +59,17 @@ as $$
 declare
   v_protocol integer;
 begin
+  perform flywheel._check_worker_info(info);
   update flywheel._workers as w
   set last_seen_at = flywheel.now(),
-    info = w.info || coalesce(worker_alive.info, '{}'),
+    info = w.info || (coalesce(worker_alive.info, '{}') - 'protocol'),
     stopped_at = null
   where w.worker_id = worker_alive.worker_id
   returning (w.info ->> 'protocol')::integer into v_protocol;
+  if not found then
+    raise exception 'there is no worker %', coalesce(worker_id::text, 'null')
+      using errcode = 'LF002', hint = 'It was not seen for so long that it was forgotten: call flywheel.start_worker() again.';
+  end if;
   if v_protocol < flywheel._queue_protocol() then
     raise exception 'the database was migrated and needs workers of queue protocol %; this one speaks %',
       flywheel._queue_protocol(), v_protocol

@@ -70,7 +70,7 @@ comment on column flywheel.models.input_tokens_today is 'Tokens of input since m
 comment on column flywheel.models.cached_tokens_today is 'Cached tokens of input since midnight UTC.';
 comment on column flywheel.models.output_tokens_today is 'Tokens of output since midnight UTC.';
 comment on column flywheel.models.state is 'ready; open or half_open (its circuit breaker); budget_exhausted until midnight UTC.';
-comment on column flywheel.models.open_until is 'When the circuit breaker lets a call through again.';
+comment on column flywheel.models.open_until is 'When a call is let through again, after failures or a Retry-After.';
 comment on column flywheel.models.last_error is 'Its latest transient failure.';
 comment on column flywheel.models.description is 'For people.';
 comment on column flywheel.models.created_at is 'When it was created.';

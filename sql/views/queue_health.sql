@@ -9,6 +9,12 @@ with counted as (
   from flywheel._jobs as j
   group by j.version_id
 ),
+failed as (
+  select distinct on (j.version_id) j.version_id, j.last_error
+  from flywheel._jobs as j
+  where j.last_error is not null
+  order by j.version_id, j.run_at desc
+),
 alive as (
   select w.info
   from flywheel._workers as w
@@ -25,14 +31,9 @@ explained as (
     (
       select min(a.info -> 'refused' ->> v.model) from alive as a where a.info -> 'refused' ? v.model
     ) as refusal,
-    (
-      select j.last_error
-      from flywheel._jobs as j
-      where j.version_id = v.version_id and j.last_error is not null
-      order by j.run_at desc
-      limit 1
-    ) as last_error
+    f.last_error
   from counted as c
+  left join failed as f on f.version_id = c.version_id
   join flywheel._validator_versions as v on v.version_id = c.version_id
   join flywheel._validators as d on d.validator_id = v.validator_id
   left join flywheel._pauses as p on p.version_id = c.version_id
@@ -58,12 +59,13 @@ select
   e.dead,
   extract(epoch from flywheel.now() - e.oldest_at)::double precision as oldest_seconds,
   case
-    when e.pending = 0 then 'jobs have used up their attempts: look at last_error, then select flywheel.retry_dead()'
+    when e.pending = 0 then format('jobs were given up: look at last_error, then select flywheel.retry_dead(%L)', e.name)
     when e.language = 'llm' and not e.has_model then format('there is no model %L: create it, or alter the validator', e.model)
     when e.is_unapproved then format('select flywheel.approve_prompt(%L, %s)', e.name, e.version)
     when e.pause is not null then format('%s; tried again at %s, or at once with select flywheel.resume_validator(%L)', e.pause, to_char(e.resume_at at time zone 'UTC', 'HH24:MI:SS "UTC"'), e.name)
     when e.model_state = 'budget_exhausted' then 'the daily budget of the model is spent: it goes on at midnight UTC, or with a larger one: flywheel.alter_model()'
-    when e.model_state in ('open', 'half_open') then format('the model keeps failing (%s); tried again at %s', e.model_error, to_char(e.open_until at time zone 'UTC', 'HH24:MI:SS "UTC"'))
+    when e.model_state = 'open' then format('the model is failing (%s); tried again at %s', e.model_error, to_char(e.open_until at time zone 'UTC', 'HH24:MI:SS "UTC"'))
+    when e.model_state = 'half_open' then format('the model was failing (%s); the next claim tries it with one job', e.model_error)
     when e.workers = 0 and e.in_flight = 0 then coalesce('no worker that runs may call this model: ' || e.refusal, 'no worker is running: flywheel-db worker, or call flywheel.work()')
   end as what_to_do,
   e.last_error,

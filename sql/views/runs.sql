@@ -22,7 +22,8 @@ select
     when p.content is null then r.messages
     else jsonb_build_array(jsonb_build_object('role', 'system', 'content', p.content)) || coalesce(r.messages, '[]')
   end as messages,
-  r.replies
+  r.replies,
+  r.endpoint_model
 from flywheel._runs as r
 left join flywheel._validator_versions as v on v.version_id = r.version_id
 left join flywheel._validators as d on d.validator_id = v.validator_id
@@ -51,3 +52,4 @@ comment on column flywheel.runs.worker is 'Who did it.';
 comment on column flywheel.runs.created_at is 'When it ended.';
 comment on column flywheel.runs.messages is 'The prompt as it was sent.';
 comment on column flywheel.runs.replies is 'The replies as they came.';
+comment on column flywheel.runs.endpoint_model is 'The endpoint''s name of the model at that time.';

@@ -11,7 +11,7 @@ select
   w.last_seen_at,
   w.stopped_at,
   w.info -> 'kinds' as kinds,
-  (w.info ->> 'concurrency')::integer as concurrency,
+  case when w.info ->> 'concurrency' ~ '^\d{1,9}$' then (w.info ->> 'concurrency')::integer end as concurrency,
   w.info ->> 'release' as release,
   w.info ->> 'host' as host,
   w.info -> 'refused' as refused,

@@ -227,7 +227,8 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
         ) or writes.search(body):
             assert volatility == "v", name
         elif volatility == "v":
-            assert re.search(r"perform flywheel\.|flywheel\._create_", body), name
+            locks = r"\bfor (update|share|key share)\b"
+            assert re.search(rf"perform flywheel\.|flywheel\._create_|nextval|{locks}", body), name
 
 
 def test_plpgsql_check_has_nothing_to_say(connect: Callable[..., Connection]) -> None:

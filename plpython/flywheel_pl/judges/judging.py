@@ -59,11 +59,11 @@ class Judging:
         self._wanted = max(1, int(request.get("votes") or 1))
         self._messages: list[Any] = list(request["body"].get("messages") or [])
         self._body: dict[str, Any] = dict(request["body"])
-        self.without: tuple[str, ...] = ()
         for change in without:
-            self._change(change)
+            self._body = mending.apply(change, self._body) or self._body
+        self.without: tuple[str, ...] = tuple(without)
         self._votes: list[tuple[Reading, float | None]] = []
-        self._unread: list[str] = []  # the votes that were dropped: their last replies
+        self._unread: list[str] = []  # the votes that were dropped: what they said first
         self._again: str | None = None
         self._replies: list[str] = []
         self._requests = self._input = self._cached = self._output = 0

@@ -19,7 +19,8 @@ _THOUGHT = re.compile(
 )
 _SOMETHING = re.compile(r"\S")
 _FINAL_CHANNEL = "<|channel|>final<|message|>"
-_CHANNEL_END = re.compile(r"<\|(?:return|end|im_end|eot_id)\|>")
+#: What a server should have taken out.
+_SPECIAL = re.compile(r"<\|\w{1,30}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 _FENCE = re.compile(r"(?m)^[ \t]*(`{3,}|~{3,})[^\n]*$")
 _QUOTED = re.compile(
@@ -47,7 +48,8 @@ def without_thoughts(text: str) -> str:
     """Drop blocks of reasoning; of one that does not end, all that follows."""
     at = text.rfind(_FINAL_CHANNEL)
     if at >= 0:
-        return _CHANNEL_END.sub("", text[at + len(_FINAL_CHANNEL) :])
+        text = text[at + len(_FINAL_CHANNEL) :]
+    text = _SPECIAL.sub("", text)
     kept: list[str] = []
     ends: dict[str, int] = {}  # where the last of each closing tag stands
     is_json = text[:1_000].lstrip()[:1] in ("{", "[", "`")

@@ -153,9 +153,8 @@ def _decide(statements: list[Statement], mode: Mode) -> tuple[Said | None, int]:
             if _is_denied(said, sentences):
                 return Said(UNCLEAR), 0
             found = said, statement
-        elif said is not None and found is not None and said.what is not UNCLEAR:
-            if said.what != found[0].what:
-                return Said(UNCLEAR), 0
+        elif said is not None and found is not None and said.what not in (UNCLEAR, found[0].what):
+            return Said(UNCLEAR), 0
         if found is not None and found[0].settles:
             break
         if found is None:

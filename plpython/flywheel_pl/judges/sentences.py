@@ -17,7 +17,8 @@ MISSES_JA = (
 
 _SUBJECT = (
     r"(?:^\W*|\b(?:it|this|that|which|output|response|answer|text|reply|completion|submission"
-    r"|message|summary|translation|candidate|content|assistant|model|bot|agent|and|but)\s+)"
+    r"|message|summary|translation|candidate|content|assistant|model|bot|agent|and|but)"
+    r"(?:,[^,]{1,30},)?\s+)"
 )
 _ADVERB = (
     r"(?:(?:does|do|did|has|have|had|would|should|will|ca|wo|clearly|fully|definitely|therefore"
@@ -26,7 +27,7 @@ _ADVERB = (
 )
 _NOT = r"(?:not|never|cannot|can\s+not|fail(?:s|ed)?\s+to|unable\s+to|hardly)"
 _OBJECT = (
-    r"(?:\w+\s+){0,4}?(?:criteri\w+|requirements?|standards?|conditions?|rubric|guidelines?|bar"
+    r"(?:[^\W\d]+\s+){0,4}?(?:criteri\w+|requirements?|standards?|conditions?|rubric|guidelines?|bar"
     r"|expectations?|specifications?|constraints?|rules?|tests?|checks?|evaluation|validation)\b"
 )
 _ENDS = r"(?=\s*(?:$|[.,;:!?)]|(?:because|since)\b))"
@@ -55,13 +56,15 @@ _SENTENCE = re.compile(
 _DOES = ("good_does", "fail_does")
 #: What is asked, supposed or described is not said.
 _SUPPOSED = re.compile(
-    r"\b(?:whether|when|question|must|need(?:s|ed)? to|in order to|to determine|or not)\b|\?",
+    r"\b(?:whether|when|question|must|need(?:s|ed)? to|in order to|to determine|or not)\b|\?"
+    r"|\bto\s*$",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(r"\b(?:if|unless|provided)\b", re.IGNORECASE)
 _SUPPOSED_JA = re.compile(r"\s*(?:か|場合|なら|れば|とき|時|必要|べき|こと(?:を|が)求)")
 _HEDGED = re.compile(
-    r"\b(?:may|maybe|might|perhaps|possibly|probably|could|partial(?:ly)?|partly|mostly|somewhat"
+    r"\b(?:only|likely|unlikely|hard to say|may|maybe|might|perhaps|possibly|probably|could"
+    r"|partial(?:ly)?|partly|mostly|somewhat"
     r"|almost|nearly|borderline|unclear|uncertain|unsure|not sure|except|some of|most of|largely"
     r"|arguably|(?:cannot|can not) (?:determine|decide|say|tell))\b"
     r"|かもしれ|部分的|一部|概ね|おおむね|ほぼ|微妙|判断でき|不明|一方|可能性",

@@ -16,7 +16,7 @@ _GOOD = (
 )
 _BAD = (
     "fail(?:s|ed|ing|ure)?|no|false|incorrect|wrong|unacceptable|reject(?:s|ed)?|disapproved?"
-    "|unsatisf(?:ied|actory)|unsuccessful|non-?compliant|invalid|unmet"
+    "|unsatisf(?:ied|actory)|unsuccessful|non-?compliant|invalid|unmet|ng"
 )
 _GOOD_JA = (
     f"合格|はい|適切|適合(?:し(?:ている|ています))?|可|問題[はが]?(?:なし|無し|ない|ありません)"
@@ -78,6 +78,11 @@ def _flag(text: str) -> Said | None:
     return Said(match[1] == "1", match[1]) if match else None
 
 
+_COPULA_JA = re.compile(
+    "(?:です|だ|である|と(?:します|する|なります|判断(?:します|しました|する)|考えます))"
+)
+
+
 class Words(Mode):
     """Reads pass or fail."""
 
@@ -85,8 +90,15 @@ class Words(Mode):
 
     def is_value(self, text: str) -> bool:
         """Whether a text is a verdict by itself."""
-        match = _VALUE.match(text)
-        return len(text) <= 30 and match is not None and not text[match.end() :].strip(" .!。,)]>*")
+        match = _VALUE.match(text) if len(text) <= 40 else None
+        if match is None:
+            return False
+        end = match.end()
+        for more in (labelled.NOT_JA, _COPULA_JA):
+            found = more.match(text, end)
+            end = found.end() if found else end
+        signs = _GOOD_SIGN if match["good"] else _BAD_SIGN
+        return not text[end:].strip(f" .!。,)]>*\ufe0f{signs[1:-1]}")
 
     def member(self, key: str, value: object) -> Said | None:
         """Read a member of a JSON object."""
@@ -108,7 +120,10 @@ class Words(Mode):
             return None
         text = normal(value[:2000])
         said = self.value(text)
-        return self.sentence(text) if said is None or said.word is None else said
+        if said is None or said.word is None:
+            sentence = self.sentence(text)
+            said = None if sentence is None or sentence.is_loose else sentence
+        return said
 
     def value(self, text: str) -> Said | None:
         """Read what stands after a label, or all of a text."""
@@ -137,7 +152,8 @@ class Words(Mode):
             if said is None and _FLAGGED.fullmatch(label):
                 said = _flag(after)
             if said is None or (said.word is None and is_sure):
-                said = self.sentence(after) or said
+                sentence = self.sentence(after)
+                said = sentence if sentence and not sentence.is_loose else said
             if said is not None and (is_sure or _PLAIN.fullmatch(said.word or "")):
                 said.is_sure = said.settles = is_sure
                 return said
@@ -156,10 +172,11 @@ class Words(Mode):
         match = _OPENING.match(text)
         if match is None:
             return None
-        said = self.sentence(text[match.end() :])
+        rest = text[match.end() :].lstrip(" ,.!:;、。(-")
         passed = match["good"] is not None
-        if said is not None and said.what is not passed:
-            return Said(UNCLEAR)
+        for said in (self.value(rest), self.sentence(rest)):
+            if said is not None and said.word is not None and said.what is not passed:
+                return Said(UNCLEAR)
         return Said(passed, match["good"] or match["fail"])
 
     def _answer(self, question: str, text: str) -> Said | None:

@@ -85,8 +85,17 @@ class Database:
 
     def complete(self, results: list[dict[str, Any]]) -> tuple[int, int]:
         """Record results: (recorded, dropped)."""
-        row = self._call("complete", self._worker, dumps(results))[0]
-        return row["recorded"], row["dropped"]
+        return self._write("complete", dumps(results))
+
+    def _write(self, name: str, given: str) -> tuple[int, int]:
+        """Again while a trace is kept locked. What is not written then is done again by others."""
+        recorded = 0
+        for _ in range(10):
+            row = self._call(name, self._worker, given)[0]
+            recorded += row["recorded"]
+            if not row["busy"]:
+                break
+        return recorded, row["dropped"] + row["busy"] - (recorded - row["recorded"])
 
     def fail(self, job: dict[str, Any], failure: CallFailed, run: dict[str, Any] | None) -> str:
         """Record a failure; returns what becomes of the job."""
@@ -109,8 +118,7 @@ class Database:
 
     def run_sql(self, jobs: list[dict[str, Any]]) -> tuple[int, int]:
         """Decide jobs of queued SQL validators: (recorded, dropped)."""
-        row = self._call("run_sql", self._worker, dumps(jobs))[0]
-        return row["recorded"], row["dropped"]
+        return self._write("run_sql", dumps(jobs))
 
     def is_more(self, kinds: list[str], models: list[str]) -> bool:
         """Whether there are jobs that may yet be claimed."""
