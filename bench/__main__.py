@@ -18,7 +18,8 @@ FIGURES = (
     "migrate_contention", "subtransactions", "verdict_size", "single_row", "bulk_insert",
     "import_speed", "python_cold", "python_bulk",
     "python_runaways", "builtin_quality", "builtin_speed", "judge_replies", "queue_peers",
-    "judge_throughput", "replayed_judges", "end_to_end", "kill_storm", "drain_latency",
+    "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
+    "drain_claims", "drain_latency",
     "many_validators", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)

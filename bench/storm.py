@@ -13,15 +13,15 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from bench.toll import Outcome
 from bench.workers.program import Worker
 from flywheel_db.install import migrate
 from flywheel_db.server import Server
@@ -59,28 +59,6 @@ class Plan:
     deleted: int = 5
     seed: int = 1
     seconds: float = 1200
-
-
-@dataclass
-class Outcome:
-    """What was there in the end."""
-
-    kills: Counter[str] = field(default_factory=Counter)
-    # The last words of workers that ended by themselves.
-    ended: list[str] = field(default_factory=list)
-    died: int = 0
-    edited: int = 0
-    deleted: int = 0
-    seconds: float = 0
-    # Before the sweep, which would repair them.
-    orphans: int = 0
-    old: int = 0
-    missing: int = 0
-    swept: int = 0
-    coverage: dict[str, int] = field(default_factory=dict)
-    verdict_runs: int = 0
-    duplicates: int = 0
-    runs: dict[str, int] = field(default_factory=dict)
 
 
 class Storm:
@@ -144,7 +122,7 @@ class Storm:
             # One that has just been started may not know the signal yet.
             if worker.wait().status != -signal.SIGTERM:
                 worker.finish()
-        self._count()
+        self.outcome.count(self._query)
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
 
@@ -290,50 +268,3 @@ class Storm:
                 note(f"{pending:,} jobs left, {dead:,} dead")
                 told = time.monotonic()
             time.sleep(0.1)
-
-    def _count(self) -> None:
-        found = self.outcome
-        found.orphans = self._one(
-            """
-            select (
-              select count(*) from flywheel._verdicts as v
-              where not exists (select from flywheel.traces as t where t.trace_id = v.trace_id)
-            ) + (
-              select count(*) from flywheel._jobs as j
-              where not exists (select from flywheel.traces as t where t.trace_id = j.trace_id)
-            )
-            """
-        )
-        found.old = self._one(
-            "select count(*) from flywheel._verdicts as v join flywheel.traces as t using (trace_id)"
-            " where v.revision <> t.revision"
-        )
-        found.missing = self._one("select coalesce(sum(missing), 0) from flywheel.coverage")
-        found.swept = self._one("select coalesce(sum(filled), 0) from flywheel.sweep()")
-        names = ("expected", "decided", "errored", "skipped", "pending", "dead", "missing")
-        row = self._query(f"select {', '.join(names)} from flywheel.coverage")[0]
-        found.coverage = {name: int(value) for name, value in zip(names, row, strict=True)}
-        found.runs = {
-            str(outcome): int(n)
-            for outcome, n in self._query("select outcome, count(*) from flywheel._runs group by 1")
-        }
-        decided = "outcome in ('passed', 'failed', 'error', 'skipped')"
-        found.verdict_runs = self._one(f"select count(*) from flywheel._runs where {decided}")
-        found.duplicates = self._one(
-            f"""
-            select count(*) from (
-              select from flywheel._runs where {decided}
-              group by trace_id, span_id, version_id, revision having count(*) > 1
-            ) as d
-            """
-        ) + self._one(
-            """
-            select count(*) from (
-              select from flywheel._verdicts
-              group by trace_id, span_id, version_id having count(*) > 1
-            ) as d
-            """
-        )
-
-    def _one(self, query: str) -> int:
-        return int(self._query(query)[0][0])

@@ -35,7 +35,7 @@ class Worker:
     """A running `flywheel-db worker`. Leaving its ``with`` block ends it."""
 
     def __init__(self, dsn: str, host: str, *arguments: str) -> None:
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed at the end
+        self._log = tempfile.TemporaryFile("a+", encoding="utf-8")  # noqa: SIM115 - closed at the end
         self._ended: Ended | None = None
         self._process = subprocess.Popen(
             common.command("worker", "--allow-host", host, *arguments),

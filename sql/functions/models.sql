@@ -58,6 +58,23 @@ $$;
 
 comment on function flywheel._check_model(flywheel._models) is 'Refuses the options of a model that make no sense, saying what to give instead.';
 
+create or replace function flywheel._warn_of_budget(model flywheel._models)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  if model.daily_budget_usd > 0 and not exists (select from flywheel._prices as p where p.model_id = model.model_id) then
+    raise warning 'the daily budget of % will never be spent: the model has no prices', quote_ident(model.name)
+      using hint = 'select flywheel.set_price(...) in US dollars per million tokens.';
+  end if;
+end
+$$;
+
+comment on function flywheel._warn_of_budget(flywheel._models) is 'Warns of a daily budget that limits nothing.';
+
 create or replace function flywheel.create_model(
   name text,
   base_url text,
@@ -120,6 +137,7 @@ begin
   if input_price is not null then
     perform flywheel.set_price(name, input_price, output_price, cached_input_price, '-infinity');
   end if;
+  perform flywheel._warn_of_budget(v_model);
   return v_model.model_id;
 exception when unique_violation then
   raise exception 'there is a model % already', quote_ident(name)
@@ -190,6 +208,10 @@ begin
     requests_per_minute = v_model.requests_per_minute, tokens_per_minute = v_model.tokens_per_minute,
     daily_budget_usd = v_model.daily_budget_usd, description = v_model.description
   where m.model_id = v_model.model_id;
+
+  if daily_budget_usd is not null then
+    perform flywheel._warn_of_budget(v_model);
+  end if;
 
   -- What was wrong may be mended: find out at once.
   update flywheel._model_states as s

@@ -232,7 +232,7 @@ begin
   select j.* into v_job
   from flywheel._jobs as j
   where j.trace_id = v_keys.trace_ids[1] and j.span_id = v_keys.span_ids[1] and j.version_id = v_keys.version_ids[1]
-    and j.token = v_keys.tokens[1] and j.state = 'pending'
+    and j.token = v_keys.tokens[1]
   for update;
   if not found then
     return 'stale';
@@ -312,8 +312,7 @@ begin
       unnest(v_keys.trace_ids), unnest(v_keys.span_ids), unnest(v_keys.version_ids), unnest(v_keys.tokens)
     ) as k (trace_id, span_id, version_id, token)
     join flywheel._jobs as j
-      on j.trace_id = k.trace_id and j.span_id = k.span_id and j.version_id = k.version_id and j.token = k.token
-    where j.state = 'pending';
+      on j.trace_id = k.trace_id and j.span_id = k.span_id and j.version_id = k.version_id and j.token = k.token;
 end
 $$;
 

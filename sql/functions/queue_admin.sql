@@ -170,6 +170,10 @@ begin
   get diagnostics deleted = row_count;
   return next;
 
+  -- Of validators that were dropped with their verdicts; claims see to the others.
+  delete from flywheel._claim_marks as m
+  where not exists (select from flywheel._validator_versions as v where v.version_id = m.version_id);
+
   what := 'workers';
   delete from flywheel._workers as w
   where w.worker_id = any (array(

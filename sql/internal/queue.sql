@@ -30,8 +30,8 @@ begin
       trace_id, span_id, version_id, revision, attempt, created_at, worker, outcome, error, model_id, endpoint_model,
       requests, input_tokens, cached_tokens, output_tokens, cost_usd, latency_ms, prompt_id, messages, replies
     )
-    select r.trace_id, coalesce(r.span_id, flywheel._no_span()), r.version_id, o.revision, o.attempt, at,
-      _log_runs.worker, o.outcome, o.problem, m.model_id, m.model,
+    select r.trace_id, coalesce(r.span_id, flywheel._no_span()), r.version_id, r.of_revision, r.attempt, at,
+      _log_runs.worker, r.outcome, r.problem, m.model_id, m.model,
       n.requests, n.input_tokens, n.cached_tokens, n.output_tokens,
       flywheel._cost_usd(m.model_id, at, n.input_tokens, n.cached_tokens, n.output_tokens), n.latency_ms,
       case when s.is_system then hashtextextended(r.run -> 'messages' -> 0 ->> 'content', 0) end,
@@ -39,9 +39,10 @@ begin
       case when jsonb_typeof(r.run -> 'replies') = 'array' then
         array(select left(e, 100000) from jsonb_array_elements_text(r.run -> 'replies') as e)
       end
-    from unnest(results) with ordinality as r
-    join rows from (unnest(revisions), unnest(attempts), unnest(outcomes), unnest(errors)) with ordinality
-      as o (revision, attempt, outcome, problem, position) on o.position = r.ordinality
+    from rows from (unnest(results), unnest(revisions), unnest(attempts), unnest(outcomes), unnest(errors)) as r (
+      trace_id, span_id, version_id, token, status, score, reason, confidence, error, skipped_reason, predicted_label,
+      details, duration_ms, run, of_revision, attempt, outcome, problem
+    )
     left join flywheel._validator_versions as v on v.version_id = r.version_id and v.language = 'llm'
     left join flywheel._models as m on m.name = v.model,
       lateral flywheel._run_numbers(r.run) as n,

@@ -54,7 +54,7 @@ def test_one_job_at_a_time_starves_nobody(queue: Any) -> None:
     queue.insert(200)
     got = Counter(queue.claim(1)[0].validator for _ in range(200))
     assert set(got) == set(names)
-    assert all(25 <= n <= 80 for n in got.values()), got
+    assert all(20 <= n <= 85 for n in got.values()), got
 
 
 def test_a_validator_with_many_versions_has_one_part(queue: Any) -> None:

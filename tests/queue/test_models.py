@@ -173,3 +173,17 @@ def test_a_price_may_be_corrected(queue: Any) -> None:
         ):
             queue.call("set_price", "m", *prices)
         assert caught.value.sqlstate == "LF001"
+
+
+def test_a_budget_without_prices_is_warned_of(queue: Any) -> None:
+    told: list[str] = []
+    queue.session.add_notice_handler(lambda notice: told.append(notice.message_primary or ""))
+    create(queue, daily_budget_usd=5)
+    queue.call("alter_model", "m", daily_budget_usd=6)
+    assert told == ["the daily budget of m will never be spent: the model has no prices"] * 2
+    queue.call("alter_model", "m", timeout_seconds=6)
+    queue.call("set_price", "m", 1, 1)
+    queue.call("alter_model", "m", daily_budget_usd=7)
+    create(queue, name="n", daily_budget_usd=5, input_price=1, output_price=1)
+    create(queue, name="o", daily_budget_usd=0)
+    assert len(told) == 2

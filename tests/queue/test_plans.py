@@ -1,7 +1,7 @@
 """What a claim reads and writes, whatever the length of the queue. Counted, not timed."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture
-def explained(open_queue: Open) -> Iterator[tuple[Any, list[str]]]:
+def explained(open_queue: Open) -> tuple[Any, list[str]]:
     """A session that hands over the plans of all its statements."""
     queue = open_queue()
     plans: list[str] = []
@@ -59,6 +59,9 @@ def test_jobs_are_found_by_index_and_place(
             queue.extend(job)
             queue.release(job)
         queue.complete(*queue.claim())
+        admin.insert(50)
+        for _ in range(8):
+            queue.complete(*queue.claim(3))
     fill(admin, 4, 20_000)
     if not begun_empty:
         admin.session.execute("analyze flywheel._jobs, flywheel.traces")
@@ -79,8 +82,11 @@ def test_jobs_are_found_by_index_and_place(
     )
     # Nor at any price: a plan that seems to cost that much is compiled, which takes longer than to run it.
     assert not [plan for plan in plans if re.search(r"cost=\d{9}", plan)]
+    # Who names a job finds it by its key, and not among all that are pending.
+    named = [plan for plan in plans if "k.token" in plan and "_jobs" in plan]
+    assert len(named) >= 4
+    assert scans(named, "_jobs") == {"Index Scan using _jobs_pkey"}
     locking = [plan for plan in plans if "LockRows" in plan]
-    assert locking
     assert scans(locking, "traces") == {"Index Scan using traces_pkey"}
 
 
@@ -228,3 +234,14 @@ def test_a_few_claims_at_once_look_from_the_front(open_queue: Open) -> None:
 def test_the_number_of_versions_does_not_multiply_what_is_read(queue: Any) -> None:
     fill(queue, 30, 100)
     assert passed_by(queue, queue.claim) <= 40
+
+
+def test_marks_of_dropped_validators_are_purged(queue: Any) -> None:
+    fill(queue, 1, 3_000)
+    spread(queue)
+    queue.claim(3_000)
+    queue.claim()
+    queue.call("drop_validator", "v0", True)
+    assert len(queue.rows("select * from flywheel._claim_marks")) == 1
+    queue.rows("select * from flywheel.purge()")
+    assert queue.rows("select * from flywheel._claim_marks") == []

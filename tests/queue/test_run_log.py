@@ -61,7 +61,7 @@ def test_a_result_without_a_run_is_not_logged(queue: Any) -> None:
 
 
 def test_what_is_dropped_is_not_logged(judged: Any, account: Any) -> None:
-    (_trace_id,) = judged.insert()
+    judged.insert()
     (job,) = judged.claim()
     judged.session.execute("update flywheel.traces set output = 'new'")
     judged.complete(job, run=account())
@@ -148,8 +148,7 @@ def test_usage_is_by_model_and_utc_day(judged: Any, account: Any) -> None:
     judged.at("2026-03-02 00:01:00+00")
     judged.complete(*jobs[3:], run=account(2, 10, cached_tokens=4, output_tokens=1))
     judged.insert()
-    (job, _other) = judged.claim(2)
-    judged.fail(job, "permanent", run=account(5, 70))
+    judged.fail(judged.claim(2)[0], "permanent", run=account(5, 70))
     assert judged.rows(
         "select day::text, sum(requests)::int, sum(input_tokens)::int, sum(cached_tokens)::int, sum(output_tokens)::int "
         "from flywheel._usage group by 1 order by 1"

@@ -245,7 +245,7 @@ def test_a_transaction_with_an_old_snapshot_fails_rather_than_mixing_revisions(
 
 
 def test_a_sweep_and_completions_of_the_same_traces(open_queue: Open) -> None:
-    """No verdict is missing and none is double, whoever is quicker."""
+    """Each trace is judged once, whoever is quicker."""
     admin = open_queue()
     admin.insert(120)
     admin.check()
@@ -279,12 +279,7 @@ def test_a_sweep_and_completions_of_the_same_traces(open_queue: Open) -> None:
     while jobs := admin.claim(99):
         recorded.append(admin.complete(*jobs)[0])
     assert admin.one("select decided, missing, expected from flywheel.coverage") == (120, 0, 120)
-    # A sweep may enqueue again what it saw before it was decided; SQL is cheap enough not to ask.
-    assert sum(recorded) >= 120
-    assert admin.one("select count(*), count(distinct trace_id) from flywheel.verdicts") == (
-        120,
-        120,
-    )
+    assert sum(recorded) == 120
 
 
 def test_a_drop_and_a_completion_at_once(open_queue: Open) -> None:
