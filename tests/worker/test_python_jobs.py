@@ -132,7 +132,7 @@ def test_verdicts_are_those_of_the_database(dsn: str, connect: Callable[..., Con
                     for job, result in zip(mine, results, strict=True)
                 ]  # fmt: skip
                 recorded = session.execute(
-                    "select * from flywheel.complete_jobs('w', %s)",
+                    "select recorded, dropped from flywheel.complete_jobs('w', %s)",
                     (Jsonb(done, dumps=lambda value: json.dumps(value, allow_nan=False)),),
                 ).fetchone()
                 assert recorded == (len(mine), 0)
