@@ -65,7 +65,7 @@ class Seen:
 
 def run(server: Server, options: Options) -> list[Figure]:
     """Measure."""
-    jobs = max(50_000, options.rows(JOBS))
+    jobs = max(200_000, options.rows(JOBS))  # or the plain clients run out of them
     seconds = max(1, round(SECONDS * options.scale))
     return [
         _beside_judges(server, jobs, seconds),

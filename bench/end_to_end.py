@@ -110,7 +110,7 @@ def run(server: Server, options: Options) -> list[Figure]:
             at_most=0,
             parts={
                 "replies without a verdict": max(course.errored for course in both),
-                "why": next((course.why for course in both if course.why), None),
+                **{"why": course.why for course in both if course.why},
             },
         ),
     ]
