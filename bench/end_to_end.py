@@ -83,6 +83,7 @@ def run(server: Server, options: Options) -> list[Figure]:
     fast, slow = (
         common.median([course.judge for course in courses[latency]]) for latency in LATENCIES
     )
+    why = next((course.why for course in both if course.why), None)
     ideal = len(traces) * LATENCIES[1] / CONCURRENCY
     return [
         Figure(
@@ -110,7 +111,7 @@ def run(server: Server, options: Options) -> list[Figure]:
             at_most=0,
             parts={
                 "replies without a verdict": max(course.errored for course in both),
-                **{"why": course.why for course in both if course.why},
+                **({"why": why} if why else {}),
             },
         ),
     ]
