@@ -18,6 +18,7 @@ _AFTER_TABLES = (
     "internal",
     "views",
     "functions",
+    "embeddings",
     "plpython",
     "triggers/functions.sql",
     "privileges.sql",
@@ -26,7 +27,18 @@ _AFTER_TABLES = (
 
 
 #: Applied only where the server has plpython3u and a superuser migrates.
-PYTHON_FILES = ("plpython/runtime.sql", "plpython/work.sql")
+PYTHON_FILES = ("plpython/runtime.sql", "plpython/vectors.sql", "plpython/work.sql")
+
+# What handles vectors names pgvector's types and operators barely, wherever the extension is: they
+# are bound when a function is made. Elsewhere the path stays bare, for messages to name our schema.
+_SEE_VECTOR = """\
+select set_config('search_path', format('pg_catalog, %I, pg_temp', n.nspname), true)
+from pg_extension as e join pg_namespace as n on n.oid = e.extnamespace where e.extname = 'vector';
+
+"""
+_SEE_NO_VECTOR = """
+set local search_path = pg_catalog, pg_temp;
+"""
 
 #: Python that travels inside that file: ours, and what our checks import.
 _TRAVELLING = ("flywheel_pl", "fastjsonschema")
@@ -82,7 +94,11 @@ class Bundle:
         files = []
         for path in paths:
             name, text = path.relative_to(self.sql).as_posix(), path.read_text(encoding="utf-8")
-            files.append(SqlFile(name, _with_python(text) if name in PYTHON_FILES else text))
+            if name in PYTHON_FILES:
+                text = _with_python(text)
+            if name.startswith("embeddings/") or name == "plpython/vectors.sql":
+                text = _SEE_VECTOR + text + _SEE_NO_VECTOR
+            files.append(SqlFile(name, text))
         return tuple(files)
 
 
@@ -105,7 +121,8 @@ def _with_python(template: str) -> str:
 
 def _is_core(module: str) -> bool:
     parts = module.split(".")
-    return parts[0] == "flywheel_pl" and parts[1:2] not in (["checks"], ["judges"], ["work"])
+    library = (["checks"], ["embeddings"], ["judges"], ["work"])
+    return parts[0] == "flywheel_pl" and parts[1:2] not in library
 
 
 def _sources() -> Iterator[tuple[str, tuple[bool, str]]]:
