@@ -19,10 +19,12 @@ _AFTER_TABLES = (
     "views",
     "functions",
     "embeddings",
+    "metrics",
     "plpython",
     "triggers/functions.sql",
     "privileges.sql",
     "triggers/triggers.sql",
+    "metrics/builtins",
 )
 
 

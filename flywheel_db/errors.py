@@ -66,6 +66,14 @@ class UnknownModel(BadInput):
     """There is no model of that name."""
 
 
+class MetricRefused(BadInput):
+    """The definition of the metric was refused."""
+
+
+class UnknownMetric(BadInput):
+    """There is no metric of that name."""
+
+
 class UnknownTarget(BadInput):
     """There is no such trace, span or label."""
 
@@ -158,6 +166,8 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF003": (UnknownValidator, "list them: flywheel-db validators list"),
     "LF005": (UnknownModel, "list them: select name from flywheel.models"),
     "LF004": (UnknownTarget, None),
+    "LF006": (MetricRefused, None),
+    "LF007": (UnknownMetric, "list them: select name from flywheel.metrics"),
     "LF010": (Rejected, None),
     "LF011": (ImmutableColumn, None),
     "LF0": (BadInput, None),

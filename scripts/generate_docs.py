@@ -47,6 +47,8 @@ _FAMILIES = {
     "functions/sweep.sql": "Rows written around the triggers",
     "functions/gate.sql": "Asking before the LLM is called",
     "functions/labels.sql": "Labels and corrections",
+    "metrics/6_functions.sql": "Metrics",
+    "metrics/5_tasks.sql": "Metrics",
     "functions/imports.sql": "Resumable imports",
     "base/clock.sql": "Clock and ids",
 }
@@ -57,6 +59,8 @@ _CODES = {
     "LF002": "An argument of a function makes no sense.",
     "LF003": "There is no validator, or built-in check, of that name.",
     "LF005": "There is no model of that name.",
+    "LF006": "The definition of a metric is refused.",
+    "LF007": "There is no metric of that name.",
     "LF004": "There is no trace, span or label of that id.",
     "LF010": "A validator with `on_fail => 'reject'` or `on_error => 'reject'` refused a row."
     " Nothing of the statement is stored. The validator's name is in the field CONSTRAINT NAME.",
@@ -64,7 +68,8 @@ _CODES = {
     "LF101": "The schema is of another version than the program.",
     "LF102": "A worker is too old for the database.",
     "LF103": "Python is asked for inside a database that has none.",
-    "LF201": "There is a validator of that name already.",
+    "LF104": "The view of a metric is gone.",
+    "LF201": "There is a validator, a metric or something else of that name already.",
     "LF202": "Something was changed by somebody else meanwhile.",
     "LF203": "A model is in use and cannot be dropped.",
 }

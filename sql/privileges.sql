@@ -24,7 +24,7 @@ end
 $$;
 
 grant usage on schema flywheel
-  to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_worker, flywheel_validator;
+  to flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_worker, flywheel_validator, flywheel_metric;
 
 -- The application: writes traces, asks the gate. What the database sets is not granted.
 grant select on flywheel.traces, flywheel.spans to flywheel_writer;
@@ -58,9 +58,9 @@ grant execute on function flywheel.now(), flywheel.uuidv7(), flywheel._generatio
 -- Readers and labelers see everything that is public.
 grant select on
   flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
-  flywheel.pass_rates, flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
+  flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
-  flywheel.current_labels, flywheel.corrections
+  flywheel.current_labels, flywheel.corrections, flywheel.metrics
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
@@ -90,6 +90,7 @@ grant execute on function
   flywheel._is_approved(flywheel._validator_versions)
   to flywheel_worker;
 grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
+grant execute on function flywheel.run_metric_tasks(double precision) to flywheel_worker;
 grant select on flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers to flywheel_worker;
 grant execute on function flywheel._no_span() to flywheel_worker;
 
@@ -140,7 +141,11 @@ grant execute on function
   flywheel.prioritize_validator(text, integer),
   flywheel.resume_validator(text),
   flywheel.sweep(integer),
-  flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid)
+  flywheel._backfill_batch(text, timestamptz, timestamptz, integer, timestamptz, uuid, uuid),
+  flywheel.create_metric(text, text, text, interval, text, jsonb),
+  flywheel.alter_metric(text, text, interval, text, text, jsonb, text[]),
+  flywheel.drop_metric(text),
+  flywheel.refresh_metric(text)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
 
@@ -185,6 +190,13 @@ grant execute on function
   flywheel._replace_verdicts(),
   flywheel._replace_jobs()
   to flywheel_validator;
+
+-- The role that owns the metrics' views. It reads what a reader reads, and what the built-in ones need.
+grant create on schema flywheel to flywheel_metric;
+grant select on
+  flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions
+  to flywheel_metric;
+grant execute on function flywheel._index_metric_table(text) to flywheel_metric;
 
 -- Blanket revocation above also hit what is made per validator.
 do $$
@@ -238,5 +250,18 @@ begin
     execute pg_catalog.format('alter function %s owner to flywheel_validator', v_function);
   end loop;
   revoke create on schema flywheel from flywheel_validator;
+
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace
+      and p.proname = any (array[
+        '_make_metric_view', '_drop_metric_relation', '_plan_metric', '_make_metric_table', '_index_metric_table',
+        '_refresh_metric_table', '_comment_metric'
+      ])
+      and p.proowner <> 'flywheel_metric'::regrole
+  loop
+    execute pg_catalog.format('alter function %s owner to flywheel_metric', v_function);
+  end loop;
 end
 $$;

@@ -18,6 +18,7 @@ ROLES = (
     "flywheel_reader",
     "flywheel_worker",
     "flywheel_validator",
+    "flywheel_metric",
 )
 
 # What runs users' expressions, or writes what they found, runs as flywheel_validator
@@ -36,8 +37,22 @@ RUN_AS_VALIDATOR = (
     "_try_rows",
 )
 
+# What makes and fills the relations of metrics runs as flywheel_metric.
+RUN_AS_METRIC = (
+    "_make_metric_view",
+    "_drop_metric_relation",
+    "_plan_metric",
+    "_make_metric_table",
+    "_index_metric_table",
+    "_refresh_metric_table",
+    "_comment_metric",
+)
+
 GRANT = "grant flywheel_writer (or _reader, _labeler, _admin) to the user"
 
+_RUN_AS = dict.fromkeys(RUN_AS_VALIDATOR, "flywheel_validator") | dict.fromkeys(
+    RUN_AS_METRIC, "flywheel_metric"
+)
 _COMPILED = RUN_AS_VALIDATOR[:4]
 _TRIGGER = re.compile(
     r"\('(\w+)', '(\w+)',\s*'(?:before|after) (?:[^']|'')*? flywheel\.(\w+)\(\)'\)"
@@ -164,13 +179,13 @@ def check_functions(connection: Connection) -> Iterator[Finding]:
             select from pg_catalog.pg_depend as d where d.objid = p.oid and d.deptype = 'e'
           )
         """,
-        [list(RUN_AS_VALIDATOR)],
+        [list(_RUN_AS)],
     ).fetchall()
     well = True
     seen = set()
     for function, definer, owner, schema_owner, has_path, is_public in rows:
         seen.add(function)
-        wanted = "flywheel_validator" if function in RUN_AS_VALIDATOR else schema_owner
+        wanted = _RUN_AS.get(function, schema_owner)
         if owner != wanted:
             well = False
             yield error("functions", f"{function} belongs to {owner}, not to {wanted}", REAPPLY)
@@ -184,7 +199,7 @@ def check_functions(connection: Connection) -> Iterator[Finding]:
         if definer and is_public:
             well = False
             yield error("functions", f"everybody may execute {function}", REAPPLY)
-    for function in RUN_AS_VALIDATOR:
+    for function in _RUN_AS:
         if function not in seen:
             well = False
             yield error("functions", f"{function} is missing", REAPPLY)

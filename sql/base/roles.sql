@@ -5,7 +5,8 @@ declare
   v_role text;
 begin
   foreach v_role in array array[
-    'flywheel_admin', 'flywheel_writer', 'flywheel_labeler', 'flywheel_reader', 'flywheel_worker', 'flywheel_validator'
+    'flywheel_admin', 'flywheel_writer', 'flywheel_labeler', 'flywheel_reader', 'flywheel_worker', 'flywheel_validator',
+    'flywheel_metric'
   ] loop
     if not exists (select from pg_catalog.pg_roles where rolname = v_role) then
       begin
@@ -17,10 +18,12 @@ begin
   end loop;
 
   -- A database owner that is no superuser needs membership to hand the compiled
-  -- functions over to the role they run as.
-  if not pg_catalog.pg_has_role(current_user, 'flywheel_validator', 'usage') then
-    execute pg_catalog.format('grant flywheel_validator to %I', current_user);
-  end if;
+  -- functions over to the roles they run as.
+  foreach v_role in array array['flywheel_validator', 'flywheel_metric'] loop
+    if not pg_catalog.pg_has_role(current_user, v_role, 'usage') then
+      execute pg_catalog.format('grant %I to %I', v_role, current_user);
+    end if;
+  end loop;
 
   if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_writer', 'member') then
     grant flywheel_writer to flywheel_admin;
@@ -33,6 +36,10 @@ begin
   end if;
   if not pg_catalog.pg_has_role('flywheel_admin', 'flywheel_reader', 'member') then
     grant flywheel_reader to flywheel_admin;
+  end if;
+  -- A metric reads what a reader reads.
+  if not pg_catalog.pg_has_role('flywheel_metric', 'flywheel_reader', 'member') then
+    grant flywheel_reader to flywheel_metric;
   end if;
 end
 $$;

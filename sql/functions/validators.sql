@@ -182,6 +182,7 @@ declare
     where v.validator_id = v_validator_id and v.code_id is not null
   );
 begin
+  perform flywheel._tell_metrics_of(name);
   perform flywheel._switch_version(v_validator_id, null, v_generation);
   delete from flywheel._jobs as j where j.version_id = any (v_version_ids);
   -- What was owed is owed no more, should the name come back.

@@ -90,8 +90,8 @@ $$;
 comment on function flywheel._is_trusted(oid) is
   'Whether code of this role may run in everybody''s INSERT: a superuser''s, or the schema owner''s.';
 
--- Refuses what must not run inside an INSERT; returns nothing.
-create or replace function flywheel._check_tree(tree text)
+-- What validators and metrics have in common. Refuses what they must not read or call; returns nothing.
+create or replace function flywheel._check_code(tree text, who text, what text, runs text)
 returns void
 language plpgsql
 stable
@@ -102,31 +102,24 @@ declare
   v_function record;
   v_relation record;
 begin
-  if tree !~ '^\(\(?\{QUERY [^{}]*:rtable <> ' then
-    raise exception 'the expression reads from a table outside a subquery'
-      using errcode = 'LF001', hint = 'Put the query in parentheses: (select ... from ...).';
-  end if;
-  if tree ~ '^\(\(?\{QUERY [^{}]*:(hasAggs|hasWindowFuncs|hasTargetSRFs) true' then
-    raise exception 'the expression aggregates rows or returns a set of values'
-      using errcode = 'LF001', hint = 'A validator returns one boolean per row: use exists (select ...) or bool_and(...).';
-  end if;
   if tree like '%{XMLEXPR %' then
-    raise exception 'the expression builds XML, which a validator may not' using errcode = 'LF001';
+    raise exception '% builds XML, which % may not', what, who using errcode = 'LF001';
   end if;
   if tree like '%{COERCETODOMAIN %' or tree like '%{TABLESAMPLECLAUSE %' then
-    raise exception 'the expression casts to a domain or samples a table'
+    raise exception '% casts to a domain or samples a table', what
       using errcode = 'LF001', hint = 'Both run what cannot be seen here. Cast to the base type; sample with sample_rate.';
   end if;
 
   for v_relation in
     select c.oid::regclass as name, c.relkind, c.relrowsecurity,
-      flywheel._is_trusted(c.relowner) and c.relpersistence <> 't' as is_trusted, c.relpersistence
+      (flywheel._is_trusted(c.relowner) or c.relowner = 'flywheel_metric'::regrole) and c.relpersistence <> 't' as is_trusted,
+      c.relpersistence
     from regexp_matches(tree, ':relid (\d+)', 'g') as m
     join pg_class as c on c.oid = m[1]::oid
   loop
     if v_relation.relkind = 'f' or v_relation.relpersistence = 't'
       or (v_relation.relkind = 'v' or v_relation.relrowsecurity) and not v_relation.is_trusted then
-      raise exception 'the expression reads %, which is %', v_relation.name,
+      raise exception '% reads %, which is %', what, v_relation.name,
         case
           when v_relation.relkind = 'f' then 'a foreign table'
           when v_relation.relpersistence = 't' then 'temporary'
@@ -134,7 +127,8 @@ begin
           else 'a table with row security of somebody else'
         end
         using errcode = 'LF001',
-          hint = 'A validator reads tables, and views owned by a superuser or by the owner of the schema flywheel.';
+          hint = initcap(left(who, 1)) || substr(who, 2)
+            || ' reads tables, and views owned by a superuser or by the owner of the schema flywheel.';
     end if;
   end loop;
 
@@ -152,34 +146,63 @@ begin
     join pg_language as l on l.oid = p.prolang
   loop
     if v_function.is_builtin and v_function.proname like '%\_to\_xml%' then
-      raise exception 'the function % dumps tables and queries, which a validator may not', v_function.signature
+      raise exception 'the function % dumps tables and queries, which % may not', v_function.signature, who
         using errcode = 'LF001', hint = 'Select the columns you need in a subquery.';
     end if;
     if v_function.provolatile = 'v' then
       raise exception 'the function % is volatile', v_function.signature
         using errcode = 'LF001',
-          hint = 'A validator may call immutable and stable functions only: it runs inside every INSERT and may neither write nor depend on chance.';
+          hint = format(
+            '%s may call immutable and stable functions only: it runs inside every %s and may neither write nor depend on chance.',
+            initcap(left(who, 1)) || substr(who, 2), runs
+          );
     end if;
     continue when v_function.is_builtin or v_function.is_extension;
     if not flywheel._is_trusted(v_function.proowner) then
       raise exception 'the function % belongs to %', v_function.signature, v_function.proowner::regrole
         using errcode = 'LF001',
-          hint = 'Its code would run in everybody''s INSERT with the rights of flywheel_validator. Have a superuser or the owner of the schema flywheel own it.';
+          hint = format('Its code would run in everybody''s %s', runs) || case who
+            when 'a validator' then ' with the rights of flywheel_validator' else '' end
+            || '. Have a superuser or the owner of the schema flywheel own it.';
     end if;
     if not v_function.is_pinned then
       raise exception 'the function % does not pin its search_path', v_function.signature
         using errcode = 'LF001',
           hint = format(
-            'Whoever inserts a trace could redirect it. Run: alter function %s set search_path = pg_catalog, pg_temp',
-            v_function.signature
+            'Whoever %s could redirect it. Run: alter function %s set search_path = pg_catalog, pg_temp',
+            case who when 'a validator' then 'inserts a trace' else 'reads it' end, v_function.signature
           );
     end if;
   end loop;
 end
 $$;
 
+comment on function flywheel._check_code(text, text, text, text) is
+  'Refuses a parse tree that calls a volatile function or code of somebody who is not trusted with it, dumps data as XML, or can be redirected by the caller''s search_path.';
+
+-- Refuses what must not run inside an INSERT; returns nothing.
+create or replace function flywheel._check_tree(tree text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  if tree !~ '^\(\(?\{QUERY [^{}]*:rtable <> ' then
+    raise exception 'the expression reads from a table outside a subquery'
+      using errcode = 'LF001', hint = 'Put the query in parentheses: (select ... from ...).';
+  end if;
+  if tree ~ '^\(\(?\{QUERY [^{}]*:(hasAggs|hasWindowFuncs|hasTargetSRFs) true' then
+    raise exception 'the expression aggregates rows or returns a set of values'
+      using errcode = 'LF001', hint = 'A validator returns one boolean per row: use exists (select ...) or bool_and(...).';
+  end if;
+  perform flywheel._check_code(tree, who => 'a validator', what => 'the expression', runs => 'INSERT');
+end
+$$;
+
 comment on function flywheel._check_tree(text) is
-  'Refuses an expression that calls a volatile function or code of somebody who is not trusted with it, dumps data as XML, or can be redirected by the caller''s search_path.';
+  'Refuses an expression that must not run inside an INSERT.';
 
 -- Patterns stand in the expression or in its params. regexp_replace() is left out: its third argument
 -- names what was captured in the same way.

@@ -37,7 +37,7 @@ def test_a_fresh_database_is_well(flywheel: Run) -> None:
 def test_a_table_for_people(flywheel: Run) -> None:
     ran = flywheel("doctor", "--table")
     assert "remedy" in ran.out
-    assert "all 6 are there" in ran.out
+    assert "all 7 are there" in ran.out
 
 
 def test_a_database_that_is_not_migrated(command: Run, new_database: Callable[..., str]) -> None:

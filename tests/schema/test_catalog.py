@@ -169,11 +169,16 @@ def test_functions_without_a_set_clause_qualify_every_name(everything: Connectio
 
 def test_security_definer_functions_are_the_known_ones(everything: Connection) -> None:
     rows = everything.execute(
-        "select p.proname, p.proowner::regrole::text = 'flywheel_validator' from pg_proc p "
+        "select p.proname, p.proowner::regrole::text from pg_proc p "
         "where p.pronamespace = 'flywheel'::regnamespace and p.prosecdef"
     ).fetchall()
-    as_validator = {name for name, validator in rows if validator}
-    as_owner = {name for name, validator in rows if not validator}
+    as_validator = {name for name, owner in rows if owner == "flywheel_validator"}
+    as_metric = {name for name, owner in rows if owner == "flywheel_metric"}
+    as_owner = {name for name, _ in rows} - as_validator - as_metric
+    assert as_metric == {
+        "_make_metric_view", "_drop_metric_relation", "_plan_metric", "_make_metric_table", "_index_metric_table",
+        "_refresh_metric_table", "_comment_metric",
+    }  # fmt: skip
     assert as_validator == {
         "_tg_traces__validate_inserted", "_tg_traces__validate_updated", "_tg_spans__validate_inserted",
         "_tg_spans__validate_updated", "_gate", "_plan_expression", "_validate_targets", "_enqueue_targets", "_revalidate_spans", "_try_version", "_try_rows",
@@ -188,6 +193,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "claim_jobs", "complete_jobs", "fail_job", "extend_lease", "release_jobs", "run_sql_jobs", "retry_dead",
         "prioritize_validator", "resume_validator", "purge", "has_jobs", "start_worker", "worker_alive", "stop_worker",
         "python_validator", "_allowed_hosts",
+        "create_metric", "alter_metric", "drop_metric", "refresh_metric", "run_metric_tasks",
     }  # fmt: skip
 
 
@@ -228,7 +234,10 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            assert re.search(rf"perform flywheel\.|flywheel\._create_|nextval|{locks}", body), name
+            assert re.search(
+                rf"perform flywheel\.|flywheel\._try_refresh|flywheel\._create_|nextval|{locks}",
+                body,
+            ), name
 
 
 def test_plpgsql_check_has_nothing_to_say(connect: Callable[..., Connection]) -> None:

@@ -19,6 +19,7 @@ PUBLIC_VIEWS = {
     "workers",
     "current_labels",
     "corrections",
+    "metrics",
 }
 TABLES = {"traces", "spans"}
 
@@ -57,6 +58,10 @@ ADMIN_FUNCTIONS = {
     "retry_dead",
     "prioritize_validator",
     "resume_validator",
+    "create_metric",
+    "alter_metric",
+    "drop_metric",
+    "refresh_metric",
 }
 WORKER_FUNCTIONS = {
     "claim_jobs",
@@ -72,6 +77,7 @@ WORKER_FUNCTIONS = {
     "stop_worker",
     "python_validator",
     "work",
+    "run_metric_tasks",
 }
 # Where there is Python: flywheel.work() runs as its caller.
 WORK_FUNCTIONS = {
@@ -239,7 +245,8 @@ def test_schema_usage_only(populated: Connection) -> None:
         "from pg_roles r where r.rolname ~ '^flywheel_' or r.rolname = 'nobody_at_all'"
     ).fetchall()
     assert {usage for name, usage, _ in rows if name != "nobody_at_all"} == {True}
-    assert {create for _, _, create in rows} == {False}
+    # What it creates are the metrics' views.
+    assert {name for name, _, create in rows if create} == {"flywheel_metric"}
     assert ("nobody_at_all", False, False) in rows
 
 

@@ -1,0 +1,60 @@
+-- Metrics. New tables only.
+
+create table flywheel._metrics (
+  metric_id integer generated always as identity,
+  name text not null,
+  query text not null,
+  storage text not null,
+  refresh_every interval,
+  description text,
+  column_comments jsonb not null default '{}',
+  is_builtin boolean not null default false,
+  columns text[] not null default '{}',
+  depends_on text[] not null default '{}',
+  validators text[] not null default '{}',
+  stream_id integer,
+  is_built boolean not null default true,
+  refreshed_at timestamptz,
+  refresh_ms double precision,
+  problem text,
+  problem_at timestamptz,
+  created_at timestamptz not null default flywheel.now(),
+  created_by text not null default session_user,
+  constraint _metrics_pkey primary key (metric_id),
+  constraint _metrics_name_key unique (name),
+  constraint name_is_a_plain_identifier check (name ~ '^[a-z][a-z0-9_]*$' and length(name) <= 56),
+  constraint storage_is_known check (storage in ('view', 'materialized', 'incremental')),
+  constraint refresh_every_is_positive check (refresh_every > interval '0'),
+  constraint column_comments_is_an_object check (jsonb_typeof(column_comments) = 'object')
+);
+
+comment on table flywheel._metrics is 'The metrics: a query each, and how its result is kept. The view flywheel.<name> reads it.';
+comment on column flywheel._metrics.metric_id is 'Identity of the metric.';
+comment on column flywheel._metrics.name is 'Name of the metric and of its view.';
+comment on column flywheel._metrics.query is 'The SELECT, as it was given.';
+comment on column flywheel._metrics.storage is 'view, materialized or incremental.';
+comment on column flywheel._metrics.refresh_every is 'How old the rows of a materialized metric may get.';
+comment on column flywheel._metrics.description is 'What it tells, for people.';
+comment on column flywheel._metrics.column_comments is 'What each column means, by its name.';
+comment on column flywheel._metrics.is_builtin is 'Whether it came with flywheel-db.';
+comment on column flywheel._metrics.columns is 'Names of its columns.';
+comment on column flywheel._metrics.depends_on is 'Relations and functions its query names.';
+comment on column flywheel._metrics.validators is 'Validators its query names in a string.';
+comment on column flywheel._metrics.stream_id is 'The stream an incremental metric reads.';
+comment on column flywheel._metrics.is_built is 'False while an incremental metric is still read as a plain view, until its stream has been filled.';
+comment on column flywheel._metrics.refreshed_at is 'When what is stored was last computed.';
+comment on column flywheel._metrics.refresh_ms is 'How long that took.';
+comment on column flywheel._metrics.problem is 'What went wrong the last time it was refreshed or measured.';
+comment on column flywheel._metrics.problem_at is 'When.';
+comment on column flywheel._metrics.created_at is 'When it was created.';
+comment on column flywheel._metrics.created_by is 'Role that created it.';
+
+-- It was a view before it was a metric; those who read it keep it.
+do $$
+begin
+  if to_regclass('flywheel.pass_rates') is not null then
+    grant create on schema flywheel to flywheel_metric;
+    alter view flywheel.pass_rates owner to flywheel_metric;
+  end if;
+end
+$$;
