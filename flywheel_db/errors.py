@@ -74,6 +74,10 @@ class UnknownMetric(BadInput):
     """There is no metric of that name."""
 
 
+class UnknownEmbedder(BadInput):
+    """There is no embedder of that name."""
+
+
 class UnknownTarget(BadInput):
     """There is no such trace, span or label."""
 
@@ -168,6 +172,7 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF004": (UnknownTarget, None),
     "LF006": (MetricRefused, None),
     "LF007": (UnknownMetric, "list them: select name from flywheel.metrics"),
+    "LF008": (UnknownEmbedder, "list them: select name from flywheel.embedders"),
     "LF010": (Rejected, None),
     "LF011": (ImmutableColumn, None),
     "LF0": (BadInput, None),

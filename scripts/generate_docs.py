@@ -49,6 +49,13 @@ _FAMILIES = {
     "functions/labels.sql": "Labels and corrections",
     "metrics/6_functions.sql": "Metrics",
     "metrics/5_tasks.sql": "Metrics",
+    "embeddings/few_shot.sql": "Examples for a judge's prompt",
+    "embeddings/few_shot_by_vector.sql": "Examples for a judge's prompt",
+    "embeddings/corrections.sql": "Examples for the application's prompt",
+    "embeddings/examples.sql": "What may be an example",
+    "embeddings/embedders.sql": "Embedders",
+    "embeddings/upkeep.sql": "Looking after the index",
+    "embeddings/health.sql": "Looking after the index",
     "functions/imports.sql": "Resumable imports",
     "base/clock.sql": "Clock and ids",
 }
@@ -62,6 +69,7 @@ _CODES = {
     "LF006": "The definition of a metric is refused.",
     "LF007": "There is no metric of that name.",
     "LF004": "There is no trace, span or label of that id.",
+    "LF008": "There is no embedder of that name.",
     "LF010": "A validator with `on_fail => 'reject'` or `on_error => 'reject'` refused a row."
     " Nothing of the statement is stored. The validator's name is in the field CONSTRAINT NAME.",
     "LF011": "An UPDATE tried to change `trace_id` or `span_id`.",
@@ -69,9 +77,10 @@ _CODES = {
     "LF102": "A worker is too old for the database.",
     "LF103": "Python is asked for inside a database that has none.",
     "LF104": "The view of a metric is gone.",
+    "LF105": "The active embedder is not in the database, so a text cannot be embedded there.",
     "LF201": "There is a validator, a metric or something else of that name already.",
     "LF202": "Something was changed by somebody else meanwhile.",
-    "LF203": "A model is in use and cannot be dropped.",
+    "LF203": "A model or an embedder is in use and cannot be dropped.",
 }
 # What a check is called with in its example, where its defaults do not do: params as JSON.
 _EXAMPLES = {

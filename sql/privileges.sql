@@ -51,6 +51,19 @@ grant execute on function
   flywheel.record_import(text, text, bigint, bigint)
   to flywheel_writer;
 
+-- It puts the best past examples into its own prompts.
+grant execute on function
+  flywheel.embed(text),
+  flywheel.similar_corrections(text, integer, text, text, interval, double precision, uuid, text),
+  flywheel.similar_corrections_by_vector(vector, integer, text, text, interval, double precision, uuid, text),
+  flywheel.prompt_examples(text, text, integer, text, text, interval, double precision, uuid, text)
+  to flywheel_writer, flywheel_reader, flywheel_labeler;
+grant execute on function
+  flywheel.few_shot(text, text, integer, interval, double precision, double precision, uuid, text),
+  flywheel.few_shot_by_vector(text, vector, integer, interval, double precision, double precision, uuid, text),
+  flywheel.explain_few_shot(text, text, integer, interval, double precision, double precision, uuid, text)
+  to flywheel_reader, flywheel_labeler;
+
 -- Column defaults run as whoever inserts.
 grant execute on function flywheel.now(), flywheel.uuidv7(), flywheel._generation()
   to flywheel_writer, flywheel_reader, flywheel_labeler, flywheel_validator;
@@ -60,13 +73,15 @@ grant select on
   flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
   flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
-  flywheel.current_labels, flywheel.corrections, flywheel.metrics
+  flywheel.current_labels, flywheel.corrections, flywheel.metrics,
+  flywheel.examples, flywheel.embedders, flywheel.index_health
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
 grant execute on function
   flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
-  flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions)
+  flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
+  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments)
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -85,13 +100,20 @@ grant execute on function
   flywheel.worker_alive(bigint, jsonb),
   flywheel.stop_worker(bigint),
   flywheel.python_validator(integer),
+  flywheel.embed_texts(double precision),
+  flywheel.index_vectors(double precision),
+  flywheel.measure_index(integer, integer),
   flywheel.now(),
   flywheel._requires_approval(),
+  flywheel._is_switched_on(text),
+  flywheel._part_counts(flywheel._vector_segments),
   flywheel._is_approved(flywheel._validator_versions)
   to flywheel_worker;
 grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
 grant execute on function flywheel.run_metric_tasks(double precision) to flywheel_worker;
-grant select on flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers to flywheel_worker;
+grant select on
+  flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health
+  to flywheel_worker;
 grant execute on function flywheel._no_span() to flywheel_worker;
 
 -- The labeler: labels and corrects, and changes no label.
@@ -101,6 +123,8 @@ grant execute on function
   ),
   flywheel.withdraw_label(bigint, text)
   to flywheel_labeler;
+-- Who labels can take an example away; approving one is the engineer's.
+grant execute on function flywheel.forget_example(bigint, text) to flywheel_labeler;
 
 -- The AI engineer: defines validators, reads everything, removes data.
 grant delete, truncate on flywheel.traces, flywheel.spans to flywheel_admin;
@@ -137,6 +161,11 @@ grant execute on function
   flywheel.set_price(text, numeric, numeric, numeric, timestamptz),
   flywheel.preview_prompts(text, integer),
   flywheel.approve_prompt(text, integer, text),
+  flywheel.approve_example(bigint, text),
+  flywheel.create_embedder(text, text, integer, text, boolean, integer),
+  flywheel.use_embedder(text),
+  flywheel.drop_embedder(text),
+  flywheel.set_index_policy(text, double precision),
   flywheel.retry_dead(text, integer),
   flywheel.prioritize_validator(text, integer),
   flywheel.resume_validator(text),
@@ -155,6 +184,7 @@ grant select on
   flywheel._verdicts, flywheel._jobs, flywheel._breaches
   to flywheel_validator;
 grant insert, update, delete on flywheel._verdicts, flywheel._jobs to flywheel_validator;
+grant insert on flywheel._arrivals to flywheel_validator;
 grant update (generation) on flywheel.traces to flywheel_validator;
 grant update (generation) on flywheel.spans to flywheel_validator;
 grant execute on function

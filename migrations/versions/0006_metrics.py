@@ -3,7 +3,7 @@
 from flywheel_db.bundle import run_sql_beside
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 
 
 def upgrade() -> None:

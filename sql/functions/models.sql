@@ -241,6 +241,13 @@ declare
   v_model flywheel._models := flywheel._find_model(name);
   v_used_by text;
 begin
+  select string_agg(quote_ident(e.name), ', ') into v_used_by
+  from flywheel._embedders as e
+  where e.provider = 'openai' and e.model = v_model.name;
+  if v_used_by is not null then
+    raise exception 'the model % is used by the embedder %', quote_ident(name), v_used_by
+      using errcode = 'LF203', hint = 'Drop the embedder first: flywheel.drop_embedder().';
+  end if;
   select string_agg(distinct quote_ident(d.name), ', ') into v_used_by
   from flywheel._validator_versions as v
   join flywheel._validators as d on d.validator_id = v.validator_id and d.dropped_at is null

@@ -1,7 +1,7 @@
 -- Sign-off on the prompts of judges: flywheel.require_prompt_approval.
 
 -- The setting of the database counts even if a session says otherwise. What is not clearly off is on.
-create or replace function flywheel._requires_approval()
+create or replace function flywheel._is_switched_on(name text)
 returns boolean
 language sql
 stable
@@ -10,17 +10,30 @@ set standard_conforming_strings = on
 as $$
   select bool_or(lower(btrim(s.value)) not in ('off', 'false', 'no', 'f', 'n', '0', ''))
   from (
-    select coalesce(current_setting('flywheel.require_prompt_approval', true), '')
+    select coalesce(current_setting(_is_switched_on.name, true), '')
     union all (
       select substr(c.setting, strpos(c.setting, '=') + 1)
       from pg_db_role_setting as r, unnest(r.setconfig) as c (setting)
       where r.setrole = 0
         and r.setdatabase in (0, (select d.oid from pg_database as d where d.datname = current_database()))
-        and lower(split_part(c.setting, '=', 1)) = 'flywheel.require_prompt_approval'
+        and lower(split_part(c.setting, '=', 1)) = _is_switched_on.name
       order by r.setdatabase desc
       limit 1
     )
   ) as s (value);
+$$;
+
+comment on function flywheel._is_switched_on(text) is
+  'Whether a switch is on: for the database or for the session.';
+
+create or replace function flywheel._requires_approval()
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select flywheel._is_switched_on('flywheel.require_prompt_approval');
 $$;
 
 comment on function flywheel._requires_approval() is

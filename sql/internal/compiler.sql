@@ -121,6 +121,27 @@ $body$,
     );
   end if;
 
+  if subject = 'trace' and (select p.policy <> 'labelled' from flywheel._index_policy as p) then
+    v_body := v_body || format(
+      $body$  -- Their vectors are made in the background (embed_texts()).
+  if v_rows operator(pg_catalog.<=) 1000 then
+    insert into flywheel._arrivals (arrived_at, trace_ids)
+    select flywheel.now(), pg_catalog.array_agg(n.trace_id)
+    from new_rows as n%1$s;
+  else
+    insert into flywheel._arrivals (arrived_at, trace_ids)
+    select flywheel.now(), pg_catalog.array_agg(n.trace_id)
+    from (
+      select n.trace_id, pg_catalog.row_number() over () operator(pg_catalog./) 1000 as part
+      from new_rows as n%1$s
+    ) as n
+    group by n.part;
+  end if;
+$body$,
+      case when updated then E'\n    where ' || v_changed end
+    );
+  end if;
+
   -- Before they run: what opens the breaker in this very statement has its verdict.
   if v_paused is not null then
     v_body := v_body || format(

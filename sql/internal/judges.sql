@@ -47,7 +47,8 @@ set standard_conforming_strings = on
 as $$
 declare
   v_known constant text[] := array[
-    'votes', 'threshold', 'choices', 'system', 'temperature', 'max_tokens', 'max_attempts', 'max_chars'
+    'votes', 'threshold', 'choices', 'system', 'temperature', 'max_tokens', 'max_attempts', 'max_chars',
+    'half_life', 'disagreement_weight', 'diversity'
   ];
   v_key text;
   v_value jsonb;
@@ -64,6 +65,10 @@ begin
       when v_key = 'temperature' then not v_value::numeric between 0 and 2
       when v_key = 'system' then jsonb_typeof(v_value) <> 'string'
       when v_key = 'choices' then not flywheel._are_choices(v_value)
+      when v_key = 'half_life' then not coalesce(flywheel._interval_of(v_value #>> '{}') > interval '0', false)
+      when v_key in ('disagreement_weight', 'diversity') and jsonb_typeof(v_value) <> 'number' then true
+      when v_key = 'disagreement_weight' then not v_value::numeric between 0 and 100
+      when v_key = 'diversity' then not v_value::numeric between 0 and 1
       else false
     end) then
       raise exception 'the judge''s % is %', v_key, left(v_value::text, 200)
@@ -76,6 +81,9 @@ begin
             when 'choices' then 'Give two labels or more that differ by more than case and spaces, and whether each passes: {"A": true, "B": false}.'
             when 'max_tokens' then 'Give a whole number from 1 to 1000000.'
             when 'max_attempts' then 'Give a whole number from 1 to 1000.'
+            when 'half_life' then 'Give the age at which an example counts half, for example "90 days".'
+            when 'disagreement_weight' then 'Give a number from 0 to 100.'
+            when 'diversity' then 'Give a number from 0 to 1.'
             else 'Give a whole number from 100 to 10000000: what is longer is shown to the judge by its beginning and end.'
           end;
     end if;
@@ -229,3 +237,19 @@ $$;
 
 comment on function flywheel._recent_rows(flywheel._validator_versions, integer, integer) is
   'A query giving the latest n rows a version applies to, found among the latest so many (null: all), in the shape of _subject_rows().';
+
+create or replace function flywheel._interval_of(given text)
+returns interval
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  return given::interval;
+exception when data_exception then
+  return null;
+end
+$$;
+
+comment on function flywheel._interval_of(text) is 'An interval in words; null if it is none.';

@@ -170,7 +170,7 @@ declare
   v_word text;
   v_system text := coalesce(version.params ->> 'system', flywheel._instructions(version));
   v_user text;
-  v_examples text;
+  v_examples record;
 begin
   given := given || jsonb_build_object(
     'params', version.params,
@@ -192,11 +192,11 @@ begin
   end if;
 
   v_word := flywheel._unused_word(v_shown, concat_ws(' ', given ->> 'trace_id', given ->> 'span_id'));
-  v_examples := flywheel._examples_text(version, (given ->> 'trace_id')::uuid);
+  v_examples := flywheel._examples_text(version, given);
   select string_agg(
     case
       when p.part ? 'text' then p.part ->> 'text'
-      when p.part ? 'examples' then coalesce(v_examples, '')
+      when p.part ? 'examples' then coalesce(v_examples.content, '')
       when p.part ? 'word' then v_word
       -- What the engineer wrote is no material.
       when p.part -> 'path' ->> 0 = 'params' then p.value
@@ -205,11 +205,11 @@ begin
   )
   into v_user
   from rows from (jsonb_array_elements(v_parts), unnest(v_values)) with ordinality as p (part, value, position);
-  if v_examples is not null and not v_parts @> '[{"examples": true}]' then
+  if v_examples.content is not null and not v_parts @> '[{"examples": true}]' then
     if v_system = '' then
-      v_user := v_examples || E'\n\n' || v_user;
+      v_user := v_examples.content || E'\n\n' || v_user;
     else
-      v_system := v_system || E'\n\n' || v_examples;
+      v_system := v_system || E'\n\n' || v_examples.content;
     end if;
   end if;
 
@@ -221,7 +221,7 @@ begin
     ),
     'reading', jsonb_build_object('choices', version.params -> 'choices', 'threshold', version.params -> 'threshold'),
     'votes', coalesce((version.params ->> 'votes')::integer, 1)
-  );
+  ) || case when v_examples.label_ids is not null then jsonb_build_object('examples', v_examples.label_ids) else '{}' end;
 end
 $$;
 

@@ -62,6 +62,8 @@ begin
   delete from flywheel._jobs as j where j.trace_id = any (v_trace_ids);
   -- Its prompts hold the texts.
   delete from flywheel._runs as r where r.trace_id = any (v_trace_ids);
+  -- Nobody finds the vectors of a trace that is gone; index_vectors() removes them.
+  insert into flywheel._stale_vectors (store, item_id) select 'log', i.trace_id from unnest(v_trace_ids) as i (trace_id);
   return null;
 end
 $$;
@@ -111,13 +113,14 @@ begin
   if exists (select from flywheel.spans) then
     truncate flywheel.spans;
   end if;
-  truncate flywheel._verdicts, flywheel._jobs, flywheel._runs;
+  truncate flywheel._verdicts, flywheel._jobs, flywheel._runs, flywheel._arrivals;
+  perform flywheel._empty_logs();
   return null;
 end
 $$;
 
 comment on function flywheel._tg_traces__truncate_dependents() is
-  'Removes all spans, verdicts and jobs when the traces are truncated.';
+  'Removes all spans, verdicts, jobs and vectors when the traces are truncated.';
 
 create or replace function flywheel._tg_spans__truncate_dependents()
 returns trigger

@@ -5,6 +5,9 @@ import uuid
 from typing import Any
 
 import pytest
+from flywheel_pl.judges.judging import Judging
+from flywheel_pl.judges.reply import Reply
+from psycopg.types.json import Jsonb
 
 Judges = Any
 
@@ -37,23 +40,50 @@ def test_none_are_shown_unless_they_are_asked_for(judges: Judges) -> None:
 
 
 def test_they_take_turns_and_stand_after_what_is_always_the_same(judges: Judges) -> None:
-    name = judges.create(CRITERION, few_shot_k=4)
+    name = judges.create(CRITERION, few_shot_k=4, params={"diversity": 0})
     bare = judges.create(CRITERION)
-    for n in range(4):
-        _label(judges, name, True, f"good {n}")
-        _label(judges, name, False, f"bad {n}")
+    for word in ("apple", "bread", "cherry", "date"):
+        _label(judges, name, True, f"good {word}")
+        _label(judges, name, False, f"bad {word}")
     judges.claim()
-    judges.insert(input="new", output="new")
+    judges.insert(input="in cherry", output="new")
     jobs = {job["validator"]: job for job in judges.claim()}
     system = judges.message(jobs[name], "system")
     ours = judges.message(jobs[bare], "system")
     assert system.startswith(ours + "\n\nExamples that people have judged.")
-    assert re.findall(r"\n(out \w+ \d)\n.*?\nVerdict: (\w+)", system, re.DOTALL) == [
-        ("out bad 3", "fail"),
-        ("out good 3", "pass"),
-        ("out bad 2", "fail"),
-        ("out good 2", "pass"),
-    ]
+    shown = re.findall(r"\n(out \w+ \w+)\n.*?\nVerdict: (\w+)", system, re.DOTALL)
+    assert [verdict for _, verdict in shown] == ["fail", "pass", "fail", "pass"]
+    assert shown[:2] == [("out bad cherry", "fail"), ("out good cherry", "pass")]
+
+
+def test_the_labels_they_come_from_are_kept_with_the_verdict(judges: Judges) -> None:
+    name = judges.create(CRITERION, few_shot_k=2)
+    traces = [_label(judges, name, passed, f"n{passed}") for passed in (True, False)]
+    judges.claim()
+    trace_id = judges.insert(input="x", output="y")
+    (job,) = judges.claim()
+    judging = Judging(job["request"])
+    judging.body()
+    judging.accept(Reply('{"reason": "kind", "verdict": "pass"}'), 0.1)
+    result = {key: str(job[key]) for key in ("trace_id", "version_id", "token")} | judging.result()
+    judges.session.execute(
+        "select flywheel.complete_jobs('test', %s)", (Jsonb([{**result, "span_id": None}]),)
+    )
+    details, labels = judges.session.execute(
+        """
+        select v.details, array(select l.label_id from flywheel.current_labels l where l.trace_id = any (%s))
+        from flywheel.verdicts v where v.trace_id = %s
+        """,
+        (traces, trace_id),
+    ).fetchone()
+    assert sorted(details["examples"]) == sorted(labels)
+
+
+def test_a_judge_of_blank_texts_gets_the_newest(judges: Judges) -> None:
+    name = judges.create(CRITERION, few_shot_k=2)
+    for n in range(3):
+        _label(judges, name, n % 2 == 0, f"n{n}")
+    assert re.findall(r"\nout (n\d)\n", _seen(judges, " ")) == ["n1", "n2"]
 
 
 def test_an_example_has_its_texts_the_reason_and_then_the_verdict(judges: Judges) -> None:
@@ -112,8 +142,7 @@ def test_only_the_train_split_is_shown(judges: Judges) -> None:
     assert re.findall(r"out (\w+)\n", _seen(judges)) == ["train"]
 
 
-def test_they_are_the_same_each_time_and_for_each_row(judges: Judges) -> None:
-    """Or the endpoint could not cache them, and a preview would show other ones."""
+def test_a_preview_shows_the_same_ones_as_the_job(judges: Judges) -> None:
     name = judges.create(CRITERION, few_shot_k=6)
     for n in range(10):
         _label(judges, name, n % 3 == 0, f"n{n}")
@@ -122,7 +151,6 @@ def test_they_are_the_same_each_time_and_for_each_row(judges: Judges) -> None:
         judges.insert(output=f"row {n}")
     previews = judges.preview(name)
     jobs = judges.claim()
-    assert len({judges.message(job, "system") for job in jobs}) == 1
     assert {str(row["request"]) for row in previews} == {str(job["request"]) for job in jobs}
 
 

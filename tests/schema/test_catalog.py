@@ -194,6 +194,9 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "prioritize_validator", "resume_validator", "purge", "has_jobs", "start_worker", "worker_alive", "stop_worker",
         "python_validator", "_allowed_hosts",
         "create_metric", "alter_metric", "drop_metric", "refresh_metric", "run_metric_tasks",
+        "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
+        "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",
+        "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
     }  # fmt: skip
 
 
@@ -220,7 +223,15 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
         "_create_expression",
     }
     # Reads only, by a query that it writes itself.
-    composed = {"_job_requests", "_lacking_paths", "_matching_per_day", "preview_prompts"}
+    composed = {
+        "_job_requests",
+        "_lacking_paths",
+        "_matching_per_day",
+        "preview_prompts",
+        "_nearest",
+        "_vectors_of",
+        "_exact_neighbours",
+    }
     for name, volatility, source in rows:
         if name in composed:
             assert volatility == "s", name

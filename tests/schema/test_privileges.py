@@ -20,6 +20,9 @@ PUBLIC_VIEWS = {
     "current_labels",
     "corrections",
     "metrics",
+    "examples",
+    "embedders",
+    "index_health",
 }
 TABLES = {"traces", "spans"}
 
@@ -36,7 +39,15 @@ TABLE_RIGHTS = {
 READS_VIEWS = {"flywheel_admin", "flywheel_labeler", "flywheel_reader"}
 
 WRITER_FUNCTIONS = {"check_input", "input_ok", "import_progress", "record_import"}
-LABELER_FUNCTIONS = {"label", "withdraw_label"}
+LABELER_FUNCTIONS = {"label", "withdraw_label", "forget_example"}
+# What an application puts into its own prompts, and what people look at.
+CORRECTION_FUNCTIONS = {
+    "embed",
+    "similar_corrections",
+    "similar_corrections_by_vector",
+    "prompt_examples",
+}
+FEW_SHOT_FUNCTIONS = {"few_shot", "few_shot_by_vector", "explain_few_shot"}
 ADMIN_FUNCTIONS = {
     "create_validator",
     "alter_validator",
@@ -55,6 +66,11 @@ ADMIN_FUNCTIONS = {
     "set_price",
     "preview_prompts",
     "approve_prompt",
+    "approve_example",
+    "create_embedder",
+    "use_embedder",
+    "drop_embedder",
+    "set_index_policy",
     "retry_dead",
     "prioritize_validator",
     "resume_validator",
@@ -76,6 +92,9 @@ WORKER_FUNCTIONS = {
     "worker_alive",
     "stop_worker",
     "python_validator",
+    "embed_texts",
+    "index_vectors",
+    "measure_index",
     "work",
     "run_metric_tasks",
 }
@@ -88,7 +107,7 @@ WORK_FUNCTIONS = {
     "_load_python_bytecode",
     "_has_python",
 }
-WORKER_VIEWS = {"models", "queue_health", "jobs", "workers"}
+WORKER_VIEWS = {"models", "queue_health", "jobs", "workers", "embedders", "index_health"}
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
 READER_FUNCTIONS = {
     "_generation",
@@ -98,6 +117,8 @@ READER_FUNCTIONS = {
     "_builtins",
     "_requires_approval",
     "_is_approved",
+    "_is_switched_on",
+    "_part_counts",
 }
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
@@ -115,12 +136,21 @@ PRIVATE_FUNCTIONS = {
         "_has_python",
         "_requires_approval",
         "_is_approved",
+        "_is_switched_on",
+        "_part_counts",
     }
     | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
     "flywheel_labeler": READER_FUNCTIONS,
     "flywheel_reader": READER_FUNCTIONS,
-    "flywheel_worker": {"_no_span", "_requires_approval", "_is_approved"} | WORK_FUNCTIONS,
+    "flywheel_worker": {
+        "_no_span",
+        "_requires_approval",
+        "_is_approved",
+        "_is_switched_on",
+        "_part_counts",
+    }
+    | WORK_FUNCTIONS,
     "nobody_at_all": set(),
 }
 
@@ -164,6 +194,7 @@ def test_tables_and_views(populated: Connection, role: str) -> None:
             (name, "SELECT")
             for name in ("_dimensions", "_validators", "_validator_versions", "_breaches")
         }
+        expected.add(("_arrivals", "INSERT"))
     assert held == expected
 
 
@@ -182,6 +213,10 @@ def test_functions(populated: Connection, role: str) -> None:
         expected |= EVERYONES_FUNCTIONS
     if role in ("flywheel_writer", "flywheel_admin"):
         expected |= WRITER_FUNCTIONS
+    if role in ("flywheel_writer", "flywheel_labeler", "flywheel_reader", "flywheel_admin"):
+        expected |= CORRECTION_FUNCTIONS
+    if role in ("flywheel_labeler", "flywheel_reader", "flywheel_admin"):
+        expected |= FEW_SHOT_FUNCTIONS
     if role in ("flywheel_labeler", "flywheel_admin"):
         expected |= LABELER_FUNCTIONS
     if role in ("flywheel_worker", "flywheel_admin"):
@@ -205,6 +240,8 @@ def test_every_public_object_is_in_the_matrix(populated: Connection) -> None:
     assert {name for (name,) in functions} == (
         WRITER_FUNCTIONS
         | LABELER_FUNCTIONS
+        | CORRECTION_FUNCTIONS
+        | FEW_SHOT_FUNCTIONS
         | ADMIN_FUNCTIONS
         | WORKER_FUNCTIONS
         | EVERYONES_FUNCTIONS

@@ -39,6 +39,7 @@ class Judging:
         "_body",
         "_cached",
         "_choices",
+        "_examples",
         "_input",
         "_messages",
         "_output",
@@ -57,6 +58,7 @@ class Judging:
         self._choices: dict[str, bool] | None = reading.get("choices") or None
         self._threshold: float | None = reading.get("threshold")
         self._wanted = max(1, int(request.get("votes") or 1))
+        self._examples: list[int] = list(request.get("examples") or [])
         self._messages: list[Any] = list(request["body"].get("messages") or [])
         self._body: dict[str, Any] = dict(request["body"])
         for change in without:
@@ -131,14 +133,17 @@ class Judging:
         }
         passed = [vote for vote in self._votes if vote[0].passed]
         failed = [vote for vote in self._votes if not vote[0].passed]
+        details: dict[str, Any] = {}
+        if self._examples:
+            details["examples"] = self._examples
         if self._wanted > 1:
-            result["details"] = {
-                "votes": {
-                    "passed": len(passed),
-                    "failed": len(failed),
-                    "unreadable": self._wanted - len(self._votes),
-                }
+            details["votes"] = {
+                "passed": len(passed),
+                "failed": len(failed),
+                "unreadable": self._wanted - len(self._votes),
             }
+        if details:
+            result["details"] = details
         problem = self._problem(len(passed), len(failed))
         if problem is not None:
             result["error"] = clean(problem)

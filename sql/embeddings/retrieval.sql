@@ -1,0 +1,210 @@
+-- Which examples a prompt gets.
+--
+--   weight = similarity * 2 ^ (-age / half_life) * (1 + disagreement_weight * disagreement)
+--
+-- then, one after the other, the one with the highest (1 - diversity) * weight - diversity * redundancy:
+-- maximal marginal relevance (Carbonell and Goldstein 1998), redundancy being the greatest similarity to
+-- an example chosen before.
+--
+-- Candidates come in two streams, the most similar and the most recent. What neither has brought yet
+-- weighs at most (similarity of the last similar one) * (age factor of the last recent one) * (1 +
+-- disagreement_weight): when the weights found reach that, there is nothing better (the threshold
+-- algorithm of Fagin, Lotem and Naor 2003); until then both are followed further.
+
+-- The vector of a text where that can be made here, else of hash: its stores are always there.
+create or replace function flywheel._query_vector(
+  query text, trace_id uuid, out embedder_id integer, out name text, out embedding flywheel._vector
+)
+returns record
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_active flywheel._embedders;
+begin
+  select e.* into v_active from flywheel._embedders as e where e.state = 'active';
+  if v_active.provider <> 'hash' and trace_id is not null then
+    select v.embedding into embedding
+    from flywheel._vectors_of(v_active.embedder_id, 'log', array[trace_id]) as v
+    join flywheel.traces as t on t.trace_id = _query_vector.trace_id and t.revision = v.revision
+    where flywheel._text_to_embed(t.input, t.output) = query
+    limit 1;
+  end if;
+  if embedding is null then
+    if v_active.provider <> 'hash' then
+      select e.* into strict v_active from flywheel._embedders as e where e.provider = 'hash';
+    end if;
+    embedding := flywheel._hash_vector(query);
+  end if;
+  embedder_id := v_active.embedder_id;
+  name := v_active.name;
+end
+$$;
+
+comment on function flywheel._query_vector(text, uuid) is
+  'The vector of a text of a trace: that of the active embedder if it is in the log or can be made in the database, else that of hash; and which it is.';
+
+-- The candidates with the highest weights, at most `pool`, heaviest first.
+create or replace function flywheel._candidates(
+  embedder_id integer, query flywheel._vector, kind text, validator_id integer, pool integer, enough integer,
+  half_life interval, disagreement_weight double precision, not_trace uuid, not_session text, pipeline text, node text
+)
+returns flywheel._candidate[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_now constant timestamptz := flywheel.now();
+  v_scope constant text := flywheel._example_scope(kind, validator_id);
+  v_needs_approval constant boolean := flywheel._requires_example_approval();
+  v_seconds constant double precision := extract(epoch from half_life);
+  v_wanted integer := greatest(pool, 200);
+  v_similar uuid[];
+  v_similarities double precision[];
+  v_least double precision;
+  v_recent uuid[];
+  v_oldest timestamptz;
+  v_found flywheel._candidate[];
+  v_bound double precision;
+begin
+  loop
+    select array_agg(n.item_id), array_agg(n.similarity), min(n.similarity)
+    into v_similar, v_similarities, v_least
+    from flywheel._nearest(embedder_id, 'examples', query, v_wanted, v_scope) as n;
+    if v_seconds is not null then
+      if kind = 'verdict' then
+        select array_agg(r.example_id), min(r.created_at)
+        into v_recent, v_oldest
+        from (
+          select e.example_id, e.created_at
+          from flywheel._examples as e
+          where e.kind = 'verdict' and e.validator_id = _candidates.validator_id
+          order by e.created_at desc
+          limit v_wanted
+        ) as r;
+      else
+        select array_agg(r.example_id), min(r.created_at)
+        into v_recent, v_oldest
+        from (
+          select e.example_id, e.created_at
+          from flywheel._examples as e
+          where e.kind = 'correction'
+          order by e.created_at desc
+          limit v_wanted
+        ) as r;
+      end if;
+    end if;
+
+    with streams as (
+      select s.example_id, s.similarity
+      from rows from (unnest(v_similar), unnest(v_similarities)) as s (example_id, similarity)
+      union all
+      select v.item_id, flywheel._inner_product(v.embedding, query)
+      from flywheel._vectors_of(
+        embedder_id, 'examples',
+        array(select r.example_id from unnest(v_recent) as r (example_id) except select s.example_id from unnest(v_similar) as s (example_id))
+      ) as v
+    ),
+    weighed as (
+      select e.example_id, e.passed, s.similarity,
+        case when v_seconds is null then 1
+          else 2 ^ greatest(-extract(epoch from greatest(v_now - e.created_at, interval '0'))::double precision / v_seconds, -1000) end as age_factor,
+        1 + disagreement_weight * coalesce(e.disagreement, 0) as disagreement_factor
+      from streams as s
+      join flywheel._examples as e on e.example_id = s.example_id
+      where e.trace_id is distinct from not_trace
+        and (not_session is null or e.session_id is distinct from not_session)
+        and (_candidates.pipeline is null or e.pipeline = _candidates.pipeline)
+        and (_candidates.node is null or e.node = _candidates.node)
+        and (
+          not v_needs_approval
+          or exists (select from flywheel._example_approvals as a where a.label_id = e.label_id and a.is_approved)
+        )
+    )
+    select array_agg(
+      row (
+        w.example_id, w.similarity, w.age_factor, w.disagreement_factor, w.weight, w.passed, null, null, null
+      )::flywheel._candidate order by w.weight desc, w.example_id desc
+    )
+    into v_found
+    from (
+      select w.*, greatest(w.similarity, 0) * w.age_factor * w.disagreement_factor as weight
+      from weighed as w
+      order by 6 desc, w.example_id desc
+      limit pool
+    ) as w;
+
+    exit when coalesce(cardinality(v_similar), 0) < v_wanted or v_wanted >= 3200;
+    v_bound := greatest(v_least, 0) * (1 + disagreement_weight) * case
+      when v_seconds is null then 1
+      when coalesce(cardinality(v_recent), 0) < v_wanted then 0
+      else 2 ^ greatest(-extract(epoch from greatest(v_now - v_oldest, interval '0'))::double precision / v_seconds, -1000)
+    end;
+    exit when cardinality(v_found) >= enough and (v_found[enough]).weight >= v_bound;
+    v_wanted := v_wanted * 4;
+  end loop;
+  return coalesce(v_found, array[]::flywheel._candidate[]);
+end
+$$;
+
+comment on function flywheel._candidates(
+  integer, flywheel._vector, text, integer, integer, integer, interval, double precision, uuid, text, text, text
+) is
+  'The heaviest examples for a query: found among the most similar and the most recent, followed until no other can weigh more than the first `enough` of them.';
+
+-- Greedy, over the few that are heaviest. With alternate, failing and passing ones in turn while there are both.
+create or replace function flywheel._choose_diverse(candidates flywheel._candidate[], k integer, diversity double precision, alternate boolean)
+returns flywheel._candidate[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_left flywheel._candidate[] := candidates;
+  v_chosen flywheel._candidate[] := array[]::flywheel._candidate[];
+  v_next integer;
+  v_side boolean := false;
+begin
+  for v_i in 1..cardinality(v_left) loop
+    v_left[v_i].redundancy := 0::double precision;
+    v_left[v_i].score := (1 - diversity) * v_left[v_i].weight;
+  end loop;
+  while cardinality(v_chosen) < k and cardinality(v_left) > 0 loop
+    select l.position::integer into v_next
+    from unnest(v_left) with ordinality as l (
+      example_id, similarity, age_factor, disagreement_factor, weight, passed, embedding, redundancy, score, position
+    )
+    order by alternate and l.passed <> v_side, l.score desc, l.position
+    limit 1;
+    v_chosen := v_chosen || v_left[v_next];
+    v_left := v_left[:v_next - 1] || v_left[v_next + 1:];
+    v_side := not v_side;
+    if diversity > 0 and cardinality(v_chosen) < k then
+      v_left := array(
+        select row (
+          l.example_id, l.similarity, l.age_factor, l.disagreement_factor, l.weight, l.passed, l.embedding, r.redundancy,
+          (1 - diversity) * l.weight - diversity * r.redundancy
+        )::flywheel._candidate
+        from unnest(v_left) with ordinality as l (
+          example_id, similarity, age_factor, disagreement_factor, weight, passed, embedding, redundancy, score, position
+        ),
+          lateral (
+            select greatest(l.redundancy, flywheel._inner_product(l.embedding, v_chosen[cardinality(v_chosen)].embedding)) as redundancy
+          ) as r
+        order by l.position
+      );
+    end if;
+  end loop;
+  return v_chosen;
+end
+$$;
+
+comment on function flywheel._choose_diverse(flywheel._candidate[], integer, double precision, boolean) is
+  'Chooses k of the candidates by maximal marginal relevance.';
