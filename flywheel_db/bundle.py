@@ -20,6 +20,7 @@ _AFTER_TABLES = (
     "functions",
     "embeddings",
     "metrics",
+    "maintenance",
     "plpython",
     "triggers/functions.sql",
     "privileges.sql",

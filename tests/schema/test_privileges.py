@@ -23,6 +23,7 @@ PUBLIC_VIEWS = {
     "examples",
     "embedders",
     "index_health",
+    "schedules",
 }
 TABLES = {"traces", "spans"}
 
@@ -78,6 +79,12 @@ ADMIN_FUNCTIONS = {
     "alter_metric",
     "drop_metric",
     "refresh_metric",
+    "create_schedule",
+    "alter_schedule",
+    "drop_schedule",
+    "enable_schedule",
+    "disable_schedule",
+    "run_schedule",
 }
 WORKER_FUNCTIONS = {
     "claim_jobs",
@@ -97,6 +104,7 @@ WORKER_FUNCTIONS = {
     "measure_index",
     "work",
     "run_metric_tasks",
+    "run_schedules",
 }
 # Where there is Python: flywheel.work() runs as its caller.
 WORK_FUNCTIONS = {
@@ -107,7 +115,15 @@ WORK_FUNCTIONS = {
     "_load_python_bytecode",
     "_has_python",
 }
-WORKER_VIEWS = {"models", "queue_health", "jobs", "workers", "embedders", "index_health"}
+WORKER_VIEWS = {
+    "models",
+    "queue_health",
+    "jobs",
+    "workers",
+    "embedders",
+    "index_health",
+    "schedules",
+}
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
 READER_FUNCTIONS = {
     "_generation",
@@ -119,6 +135,7 @@ READER_FUNCTIONS = {
     "_is_approved",
     "_is_switched_on",
     "_part_counts",
+    "_tasks",
 }
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
@@ -138,6 +155,7 @@ PRIVATE_FUNCTIONS = {
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
+        "_tasks",
     }
     | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
@@ -149,6 +167,7 @@ PRIVATE_FUNCTIONS = {
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
+        "_tasks",
     }
     | WORK_FUNCTIONS,
     "nobody_at_all": set(),
