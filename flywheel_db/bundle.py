@@ -19,8 +19,8 @@ _AFTER_TABLES = (
     "views",
     "functions",
     "embeddings",
+    "knn",
     "metrics",
-    "maintenance",
     "plpython",
     "triggers/functions.sql",
     "privileges.sql",
@@ -99,7 +99,10 @@ class Bundle:
             name, text = path.relative_to(self.sql).as_posix(), path.read_text(encoding="utf-8")
             if name in PYTHON_FILES:
                 text = _with_python(text)
-            if name.startswith("embeddings/") or name in ("plpython/vectors.sql", "privileges.sql"):
+            if name.startswith(("embeddings/", "knn/")) or name in (
+                "plpython/vectors.sql",
+                "privileges.sql",
+            ):
                 text = _SEE_VECTOR + text + _SEE_NO_VECTOR
             files.append(SqlFile(name, text))
         return tuple(files)

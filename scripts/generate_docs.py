@@ -45,8 +45,6 @@ _FAMILIES = {
     "functions/testing.sql": "Looking before switching on",
     "functions/backfill.sql": "Rows that arrived before a validator",
     "functions/sweep.sql": "Rows written around the triggers",
-    "maintenance/schedules.sql": "Schedules",
-    "maintenance/schedule_runs.sql": "Running what is due",
     "functions/gate.sql": "Asking before the LLM is called",
     "functions/labels.sql": "Labels and corrections",
     "metrics/6_functions.sql": "Metrics",
@@ -58,6 +56,8 @@ _FAMILIES = {
     "embeddings/embedders.sql": "Embedders",
     "embeddings/upkeep.sql": "Looking after the index",
     "embeddings/health.sql": "Looking after the index",
+    "knn/references.sql": "Validators by nearest neighbours",
+    "knn/calibration.sql": "Validators by nearest neighbours",
     "functions/imports.sql": "Resumable imports",
     "base/clock.sql": "Clock and ids",
 }
@@ -72,7 +72,6 @@ _CODES = {
     "LF007": "There is no metric of that name.",
     "LF004": "There is no trace, span or label of that id.",
     "LF008": "There is no embedder of that name.",
-    "LF009": "There is no schedule of that name.",
     "LF010": "A validator with `on_fail => 'reject'` or `on_error => 'reject'` refused a row."
     " Nothing of the statement is stored. The validator's name is in the field CONSTRAINT NAME.",
     "LF011": "An UPDATE tried to change `trace_id` or `span_id`.",
@@ -81,6 +80,7 @@ _CODES = {
     "LF103": "Python is asked for inside a database that has none.",
     "LF104": "The view of a metric is gone.",
     "LF105": "The active embedder is not in the database, so a text cannot be embedded there.",
+    "LF106": "There are too few labelled rows to calibrate with.",
     "LF201": "There is a validator, a metric or something else of that name already.",
     "LF202": "Something was changed by somebody else meanwhile.",
     "LF203": "A model or an embedder is in use and cannot be dropped.",

@@ -74,15 +74,15 @@ grant select on
   flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
   flywheel.current_labels, flywheel.corrections, flywheel.metrics,
-  flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.schedules
+  flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.reference_texts
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
 grant execute on function
   flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
+  flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
-  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
-  flywheel._tasks()
+  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments)
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -104,8 +104,6 @@ grant execute on function
   flywheel.embed_texts(double precision),
   flywheel.index_vectors(double precision),
   flywheel.measure_index(integer, integer),
-  flywheel.run_schedules(double precision, integer),
-  flywheel._tasks(),
   flywheel.now(),
   flywheel._requires_approval(),
   flywheel._is_switched_on(text),
@@ -115,10 +113,9 @@ grant execute on function
 grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
 grant execute on function flywheel.run_metric_tasks(double precision) to flywheel_worker;
 grant select on
-  flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health,
-  flywheel.schedules
+  flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health
   to flywheel_worker;
-grant execute on function flywheel._no_span() to flywheel_worker;
+grant execute on function flywheel._no_span(), flywheel._job_kind(text) to flywheel_worker;
 
 -- The labeler: labels and corrects, and changes no label.
 grant execute on function
@@ -153,6 +150,9 @@ grant execute on function
   flywheel.drop_validator(text, boolean),
   flywheel.test_validator(text, integer),
   flywheel.evaluate(text, jsonb),
+  flywheel.add_references(text, text[]),
+  flywheel.remove_references(text, text[]),
+  flywheel.calibrate_knn(text, double precision),
   flywheel.explain_validators(text),
   flywheel.create_model(
     text, text, text, text, text, text, jsonb, text, double precision, integer, integer, integer, numeric,
@@ -178,13 +178,7 @@ grant execute on function
   flywheel.create_metric(text, text, text, interval, text, jsonb),
   flywheel.alter_metric(text, text, interval, text, text, jsonb, text[]),
   flywheel.drop_metric(text),
-  flywheel.refresh_metric(text),
-  flywheel.create_schedule(text, text, interval, text, boolean),
-  flywheel.alter_schedule(text, interval, text),
-  flywheel.drop_schedule(text),
-  flywheel.enable_schedule(text),
-  flywheel.disable_schedule(text),
-  flywheel.run_schedule(text, double precision)
+  flywheel.refresh_metric(text)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
 
@@ -226,6 +220,9 @@ grant execute on function
   flywheel._python_failure(integer, text[], integer[], integer[], text),
   flywheel._record_breach(integer, text),
   flywheel._attack_score(text),
+  flywheel._knn_query(integer[], text, text),
+  flywheel._hashed_part(text),
+  flywheel._call_knn(integer, text[], text[], uuid[]),
   flywheel._json_problem(text, boolean),
   flywheel._replace_verdicts(),
   flywheel._replace_jobs()

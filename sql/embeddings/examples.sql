@@ -96,6 +96,7 @@ begin
   select array_agg(a::flywheel._examples) into v_new from added as a;
   if v_new is not null then
     perform flywheel._embed_examples(v_new);
+    perform flywheel._add_example_references(v_new);
   end if;
 end
 $$;

@@ -1,8 +1,22 @@
 -- The embedder hash: signed feature hashing of character grams. Its Python twin, which says what it
 -- computes and why, is plpython/flywheel_pl/embeddings/hashing.py; a test compares the two.
 
--- Of a longer text the beginning and the end are read. Letters are folded by a table, because what
--- lower() does depends on the database's collation.
+-- What of a long text makes its vector, so that no more is handed over.
+create or replace function flywheel._hashed_part(content text)
+returns text
+language sql
+immutable
+parallel safe
+begin atomic
+  select case
+    when octet_length(content) > 6000 and length(content) > 6000 then left(content, 3000) || ' ' || right(content, 3000)
+    else content
+  end;
+end;
+
+comment on function flywheel._hashed_part(text) is 'The beginning and the end of a long text: what its vector by hash is made of.';
+
+-- Letters are folded by a table, because what lower() does depends on the database's collation.
 create or replace function flywheel._hash_words(content text)
 returns text[]
 language sql
@@ -21,7 +35,7 @@ begin atomic
   ), '')
   from (
     select lower(translate(
-      case when length(content) > 6000 then left(content, 3000) || ' ' || right(content, 3000) else content end,
+      flywheel._hashed_part(content),
       E'\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f', repeat(' ', 9)
     ) collate "C") as folded
   ) as f;

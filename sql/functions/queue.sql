@@ -89,7 +89,7 @@ begin
         end if;
         return query
           select r.trace_id, nullif(r.span_id, flywheel._no_span()), v.version_id, v_token, r.attempt::integer,
-            v.language, d.name, v.version, v.model, r.request, r.skipped_reason
+            flywheel._job_kind(v.language), d.name, v.version, v.model, r.request, r.skipped_reason
           from flywheel._claim_version(
             v_candidates[v_i], v_wanted, case when v_left = max_jobs then 25 else 1 end, worker, v_token, v_now, lease
           ) as r
@@ -379,9 +379,9 @@ declare
 begin
   v_keys := flywheel._read_jobs(jobs);
   if exists (
-    select from flywheel._validator_versions as v where v.version_id = any (v_keys.version_ids) and v.language <> 'sql'
+    select from flywheel._validator_versions as v where v.version_id = any (v_keys.version_ids) and v.language not in ('sql', 'knn')
   ) then
-    raise exception 'a job is not of a validator in SQL'
+    raise exception 'a job is not of a validator in SQL or knn'
       using errcode = 'LF002', hint = 'Hand over the jobs of kind sql; the results of others go to flywheel.complete_jobs().';
   end if;
   v_targets := flywheel._lock_targets(v_keys.trace_ids, v_keys.span_ids);
@@ -418,4 +418,4 @@ end
 $$;
 
 comment on function flywheel.run_sql_jobs(text, jsonb) is
-  'Decides claimed jobs of queued SQL validators inside the database and removes them. An error leaves them all as they were. Returns what complete_jobs() does.';
+  'Decides claimed jobs of queued SQL and knn validators (kind sql) inside the database and removes them. An error leaves them all as they were. Returns what complete_jobs() does.';

@@ -197,6 +197,7 @@ begin
   end if;
   if delete_verdicts and not exists (select from flywheel._labels as l where l.validator_id = v_validator_id) then
     perform flywheel._drop_version_functions(id) from unnest(v_version_ids) as id;
+    perform flywheel._drop_references(v_validator_id);
     delete from flywheel._validators as d where d.validator_id = v_validator_id;
     perform flywheel._drop_python_code(id) from unnest(v_code_ids) as id;
   else

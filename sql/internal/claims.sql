@@ -24,6 +24,18 @@ end;
 comment on function flywheel._max_attempts(flywheel._validator_versions) is
   'How many claims a job of this version gets before it is dead: max_attempts of a judge''s params, or 5.';
 
+-- What is decided inside the database is one kind.
+create or replace function flywheel._job_kind(language text)
+returns text
+language sql
+immutable
+parallel safe
+begin atomic
+  select case language when 'knn' then 'sql' else language end;
+end;
+
+comment on function flywheel._job_kind(text) is 'The kind of a validator''s jobs, by which workers claim: llm, python or sql.';
+
 -- In the order of their priority; within one, validators as chance has it, so that none comes last
 -- for ever, and a validator's older versions first.
 create or replace function flywheel._claim_candidates(kinds text[], models text[], at timestamptz, chance bigint)
@@ -38,15 +50,15 @@ declare
   v_requires_approval constant boolean := 'llm' = any (kinds) and flywheel._requires_approval();
 begin
   return query
-    select v.version_id, v.validator_id, v.language, m.model_id, d.priority, p.version_id is not null,
+    select v.version_id, v.validator_id, flywheel._job_kind(v.language), m.model_id, d.priority, p.version_id is not null,
       flywheel._max_attempts(v),
       case when v.language = 'llm' then coalesce((v.params ->> 'votes')::numeric::integer, 1) else 1 end
     from flywheel._validator_versions as v
     join flywheel._validators as d on d.validator_id = v.validator_id
     left join flywheel._models as m on m.name = v.model and v.language = 'llm'
     left join flywheel._pauses as p on p.version_id = v.version_id
-    where v.language = any (kinds)
-      and (v.mode = 'queued' or v.language <> 'sql')
+    where flywheel._job_kind(v.language) = any (kinds)
+      and (v.mode = 'queued' or v.language not in ('sql', 'knn'))
       and (v.language <> 'llm' or m.model_id is not null and (models is null or m.name = any (models)))
       and (p.resume_at is null or p.resume_at <= at)
       -- One probe of an index for each version, whatever the planner thinks of the table.

@@ -14,7 +14,7 @@
 -- A set of a few statements over the rows of one trigger call. Planned once per session while the
 -- call is small, so the plan is one for small calls; a large call is planned for its own size.
 create or replace function flywheel._compiled_body(
-  subject text, generation integer, inline_versions integer[], python_versions integer[],
+  subject text, generation integer, inline_versions integer[], python_versions integer[], knn_versions integer[],
   queued_versions integer[], updated boolean, adopt text default ''
 )
 returns text
@@ -52,6 +52,11 @@ begin
     v_paused := flywheel._insert_jobs(python_versions, v_rows, v_now, only_paused => true)
       || case when updated then flywheel._replace_jobs() else '' end;
   end if;
+  if knn_versions <> '{}' then
+    v_statements := v_statements || (flywheel._insert_verdicts(
+      flywheel._knn_query(knn_versions, v_rows, purpose => 'insert'), v_now, is_python => true
+    ) || case when updated then flywheel._replace_verdicts() else '' end);
+  end if;
   if queued_versions <> '{}' then
     v_statements := v_statements || (flywheel._insert_jobs(queued_versions, v_rows, v_now)
       || case when updated then flywheel._replace_jobs() else '' end);
@@ -61,7 +66,7 @@ begin
   -- has one default, so its first rows speak for all, and a large one is not read twice.
   v_body := format(
     $body$
--- Generation %1$s of the validator set: %2$s in SQL, %6$s in Python, %3$s queued. Written by flywheel._compile().
+-- Generation %1$s of the validator set: %2$s in SQL, %6$s in Python, %3$s queued%7$s. Written by flywheel._compile().
 declare
   v_rows pg_catalog.int8;
   v_restamp pg_catalog.int8;%5$s
@@ -79,7 +84,8 @@ $body$,
       when updated then E'\n  v_trace_ids pg_catalog.uuid[];\n  v_span_ids pg_catalog.uuid[];'
       when adopt <> '' then E'\n  v_adopted pg_catalog.uuid[];'
     end,
-    cardinality(python_versions)
+    cardinality(python_versions),
+    case when knn_versions <> '{}' then format(', %s by neighbours', cardinality(knn_versions)) end
   );
 
   -- Rows stamped by a default that was planned before, or read after, this body was replaced.
@@ -154,7 +160,7 @@ $body$,
       v_body := v_body || format(E'    %s;\n', v_statement);
     end loop;
     v_body := v_body || E'  else\n';
-    if inline_versions <> '{}' or python_versions <> '{}' then
+    if inline_versions <> '{}' or python_versions <> '{}' or knn_versions <> '{}' then
       -- Or each row of the first large statement of a day would try it on its own. What comes only
       -- later in the statement does.
       v_body := v_body || format(E'    execute %L;\n', flywheel._add_dimensions(format('select r.* from (%s) as r limit 1000', v_rows)));
@@ -168,7 +174,7 @@ $body$,
 end
 $$;
 
-comment on function flywheel._compiled_body(text, integer, integer[], integer[], integer[], boolean, text) is
+comment on function flywheel._compiled_body(text, integer, integer[], integer[], integer[], integer[], boolean, text) is
   'The body of a compiled trigger function.';
 
 create or replace function flywheel._replace_compiled(signature text, returns text, body text)
@@ -201,12 +207,15 @@ declare
   v_generation integer;
   v_trace_inline integer[];
   v_trace_python integer[];
+  v_trace_knn integer[];
   v_trace_queued integer[];
   v_span_inline integer[];
   v_span_python integer[];
+  v_span_knn integer[];
   v_span_queued integer[];
   v_gate integer[];
   v_gate_python integer[];
+  v_gate_knn integer[];
   v_has_python constant boolean := flywheel._has_python();
   v_adopt text := '';
 begin
@@ -215,14 +224,17 @@ begin
   select
     coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'sql'), '{}'),
     coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'knn'), '{}'),
     coalesce(array_agg(v.version_id) filter (where v.subject = 'trace' and k.kind = 'queued'), '{}'),
     coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'sql'), '{}'),
     coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'knn'), '{}'),
     coalesce(array_agg(v.version_id) filter (where v.subject = 'span' and k.kind = 'queued'), '{}'),
     coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'sql'), '{}'),
-    coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'python'), '{}')
-  into v_trace_inline, v_trace_python, v_trace_queued, v_span_inline, v_span_python, v_span_queued,
-    v_gate, v_gate_python
+    coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where k.is_gate and k.kind = 'knn'), '{}')
+  into v_trace_inline, v_trace_python, v_trace_knn, v_trace_queued, v_span_inline, v_span_python, v_span_knn, v_span_queued,
+    v_gate, v_gate_python, v_gate_knn
   from flywheel._validator_versions as v,
     lateral (
       select
@@ -251,24 +263,24 @@ $body$;
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_inserted()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_queued, false, v_adopt)
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_knn, v_trace_queued, false, v_adopt)
   );
   perform flywheel._replace_compiled(
     '_tg_traces__validate_updated()', 'trigger',
-    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_queued, true)
+    flywheel._compiled_body('trace', v_generation, v_trace_inline, v_trace_python, v_trace_knn, v_trace_queued, true)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_inserted()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_queued, false)
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_knn, v_span_queued, false)
   );
   perform flywheel._replace_compiled(
     '_tg_spans__validate_updated()', 'trigger',
-    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_queued, true)
+    flywheel._compiled_body('span', v_generation, v_span_inline, v_span_python, v_span_knn, v_span_queued, true)
   );
   perform flywheel._replace_compiled(
     '_gate(trace_id uuid, pipeline text, user_id text, input text, attributes jsonb)',
     'table (version_id integer, code integer, score double precision, reason text, error text)',
-    flywheel._gate_body(v_gate, v_gate_python)
+    flywheel._gate_body(v_gate, v_gate_python, v_gate_knn)
   );
 end
 $$;
@@ -295,7 +307,7 @@ $$;
 comment on function flywheel._recompile() is
   'Writes every function that is made per validator, and the compiled ones, anew.';
 
-create or replace function flywheel._gate_body(versions integer[], python_versions integer[])
+create or replace function flywheel._gate_body(versions integer[], python_versions integer[], knn_versions integer[])
 returns text
 language sql
 stable
@@ -321,11 +333,13 @@ as $$
       select flywheel._verdict_query(versions, r.row, purpose => 'gate') where versions <> '{}'
       union all
       select flywheel._python_query(python_versions, r.row, purpose => 'gate') where python_versions <> '{}'
+      union all
+      select flywheel._knn_query(knn_versions, r.row, purpose => 'gate') where knn_versions <> '{}'
     ) as q (query);
 $$;
 
-comment on function flywheel._gate_body(integer[], integer[]) is
-  'Body of the compiled gate: these validator versions, in SQL and in Python, over one input.';
+comment on function flywheel._gate_body(integer[], integer[], integer[]) is
+  'Body of the compiled gate: these validator versions, in SQL, in Python and by neighbours, over one input.';
 
 -- Every change of the set starts here: the lock first, then the row, and only then may the
 -- catalog be read. Under REPEATABLE READ the second of two admins fails on the row instead of

@@ -9,15 +9,16 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  if version.language is null or version.language not in ('sql', 'python', 'llm') then
+  if version.language is null or version.language not in ('sql', 'python', 'llm', 'knn') then
     raise exception 'the language % is not available', coalesce(quote_literal(version.language), 'null')
-      using errcode = 'LF001', hint = 'This release runs validators in ''sql'', ''python'' and ''llm''.';
+      using errcode = 'LF001', hint = 'The languages are ''sql'', ''python'', ''llm'' and ''knn''.';
   end if;
   if coalesce(version.body, '') !~ '\S' then
     raise exception 'the body is empty'
       using errcode = 'LF001',
         hint = case version.language
           when 'python' then 'Give the body of a Python function, for example: return len(output) < 2000'
+          when 'knn' then 'Name a rule: ''topic'', ''anomaly'' or ''nearest_attack''.'
           when 'llm' then 'Give a criterion in words, for example: The reply answers the question. Or a template with {{input}} and {{output}}.'
           else 'Give an SQL expression over the row, for example: length(output) < 2000'
         end;
@@ -32,6 +33,7 @@ begin
     raise exception 'a budget is for Python, and the language is %', version.language
       using errcode = 'LF001',
         hint = case version.language
+          when 'knn' then 'Leave budget out; a comparison takes the time its reference texts take.'
           when 'llm' then 'Leave budget out; calls are bounded by timeout_seconds and daily_budget_usd of the model.'
           else 'Leave budget out; an SQL validator is bounded by statement_timeout.'
         end;
@@ -70,6 +72,8 @@ begin
   end if;
   if version.language = 'llm' then
     perform flywheel._check_judge(version);
+  elsif version.language = 'knn' then
+    perform flywheel._check_knn(version);
   end if;
   if version.subject = 'trace' and (version.node is not null or version.kind is not null) then
     raise exception 'node and kind filter spans, and the subject is the trace'

@@ -5,7 +5,7 @@
 --     _requests_of()     what is to be done for each: the HTTP body, the texts
 
 -- Jobs whose target is gone, has moved on or has its verdict come back without a request: they are
--- owed no more. SQL is decided where the rows are: run_sql_jobs() looks for itself.
+-- owed no more. SQL and knn are decided where the rows are: run_sql_jobs() looks for itself.
 create or replace function flywheel._job_requests(
   version_id integer, trace_ids uuid[], span_ids uuid[], revisions integer[], attempts smallint[]
 )
@@ -26,7 +26,7 @@ begin
   if not found then  -- dropped a moment ago
     return;
   end if;
-  if v_version.language = 'sql' then
+  if v_version.language in ('sql', 'knn') then
     return query
       select k.trace_id, k.span_id, k.attempt, true, null::jsonb, null::text, null::text
       from rows from (unnest(trace_ids), unnest(span_ids), unnest(attempts)) as k (trace_id, span_id, attempt);

@@ -37,13 +37,15 @@ as $$
 declare
   v_sql integer[];
   v_python integer[];
-  v_count bigint := 0;
-  v_python_count bigint := 0;
+  v_knn integer[];
+  v_count bigint;
+  v_total bigint := 0;
 begin
   select
     coalesce(array_agg(v.version_id) filter (where v.language = 'sql'), '{}'),
-    coalesce(array_agg(v.version_id) filter (where v.language = 'python'), '{}')
-  into v_sql, v_python
+    coalesce(array_agg(v.version_id) filter (where v.language = 'python'), '{}'),
+    coalesce(array_agg(v.version_id) filter (where v.language = 'knn'), '{}')
+  into v_sql, v_python, v_knn
   from flywheel._validator_versions as v
   where v.version_id = any (versions);
   if v_sql <> '{}' then
@@ -52,15 +54,25 @@ begin
     ) || flywheel._replace_verdicts()
     using trace_ids, span_ids;
     get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
   end if;
   if v_python <> '{}' then
     execute flywheel._insert_verdicts(
       flywheel._python_query(v_python, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()', true
     ) || flywheel._replace_verdicts()
     using trace_ids, span_ids;
-    get diagnostics v_python_count = row_count;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
   end if;
-  return v_count + v_python_count;
+  if v_knn <> '{}' then
+    execute flywheel._insert_verdicts(
+      flywheel._knn_query(v_knn, flywheel._stored_rows(subject), purpose => 'late'), 'flywheel.now()', true
+    ) || flywheel._replace_verdicts()
+    using trace_ids, span_ids;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+  end if;
+  return v_total;
 end
 $$;
 
@@ -239,6 +251,7 @@ begin
     'select q.trace_id, q.span_id, q.code::integer, q.score, q.reason, q.error from ('
     || case v_version.language
       when 'python' then flywheel._python_query(array[version_id], v_rows, purpose => 'try')
+      when 'knn' then flywheel._knn_query(array[version_id], v_rows, purpose => 'try')
       else flywheel._verdict_query(array[version_id], v_rows, purpose => 'try')
     end
     || ') as q';
@@ -294,10 +307,13 @@ begin
   from flywheel._subject_columns(v_version.subject) as c
   where c.name <> 'params';
 
-  if v_version.language = 'python' then
+  if v_version.language in ('python', 'knn') then
     return query execute
       'select (''x'' || right(q.trace_id::text, 12))::bit(48)::bigint, q.code::integer, q.score, q.reason, q.error, q.predicted_label, q.confidence from ('
-      || flywheel._python_query(array[version_id], v_rows, purpose => 'given') || ') as q'
+      || case v_version.language
+        when 'python' then flywheel._python_query(array[version_id], v_rows, purpose => 'given')
+        else flywheel._knn_query(array[version_id], v_rows, purpose => 'given')
+      end || ') as q'
       using given;
   else
     return query execute

@@ -34,6 +34,9 @@ begin
   elsif v_version.language = 'llm' then
     perform flywheel._build_judge_version(v_version);
     return;
+  elsif v_version.language = 'knn' then
+    perform flywheel._build_knn_version(v_version);
+    return;
   end if;
 
   select e.reads, e.is_total into v_body_reads, v_is_total from flywheel._create_expression(

@@ -26,7 +26,7 @@ explained as (
     v.language = 'llm' and flywheel._requires_approval() and not flywheel._is_approved(v) as is_unapproved,
     (
       select count(*) from alive as a
-      where coalesce(a.info -> 'kinds' ? v.language, true) and not coalesce(a.info -> 'refused' ? v.model, false)
+      where coalesce(a.info -> 'kinds' ? flywheel._job_kind(v.language), true) and not coalesce(a.info -> 'refused' ? v.model, false)
     ) as workers,
     (
       select min(a.info -> 'refused' ->> v.model) from alive as a where a.info -> 'refused' ? v.model
@@ -76,7 +76,7 @@ from explained as e;
 comment on view flywheel.queue_health is 'Each validator version with jobs: how many wait, for how long, and if nothing moves, why and what to do.';
 comment on column flywheel.queue_health.validator is 'Name of the validator.';
 comment on column flywheel.queue_health.version is 'Version of the validator.';
-comment on column flywheel.queue_health.language is 'llm, python or sql.';
+comment on column flywheel.queue_health.language is 'llm, python, sql or knn.';
 comment on column flywheel.queue_health.model is 'The model that judges.';
 comment on column flywheel.queue_health.state is 'running; no_worker, paused (wrongly configured), not_approved, no_model, open or half_open (the model''s circuit breaker), budget_exhausted; dead_only.';
 comment on column flywheel.queue_health.pending is 'Jobs that are not done.';

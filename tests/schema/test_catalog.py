@@ -192,13 +192,11 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "create_model", "alter_model", "drop_model", "set_price", "preview_prompts", "approve_prompt", "_is_approved",
         "claim_jobs", "complete_jobs", "fail_job", "extend_lease", "release_jobs", "run_sql_jobs", "retry_dead",
         "prioritize_validator", "resume_validator", "purge", "has_jobs", "start_worker", "worker_alive", "stop_worker",
-        "python_validator", "_allowed_hosts",
+        "python_validator", "_allowed_hosts", "add_references", "remove_references", "calibrate_knn", "_call_knn",
         "create_metric", "alter_metric", "drop_metric", "refresh_metric", "run_metric_tasks",
         "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
         "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",
         "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
-        "create_schedule", "alter_schedule", "drop_schedule", "enable_schedule", "disable_schedule", "run_schedule",
-        "run_schedules",
     }  # fmt: skip
 
 
@@ -231,6 +229,8 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
         "_matching_per_day",
         "preview_prompts",
         "_nearest",
+        "_nearest_recent",
+        "_nearest_references",
         "_vectors_of",
         "_exact_neighbours",
     }
@@ -247,10 +247,10 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            calls = (
-                r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|sweep|purge)"
-            )
-            assert re.search(rf"{calls}|nextval|{locks}", body), name
+            assert re.search(
+                rf"perform flywheel\.|flywheel\._try_refresh|flywheel\._create_|nextval|{locks}",
+                body,
+            ), name
 
 
 def test_plpgsql_check_has_nothing_to_say(connect: Callable[..., Connection]) -> None:

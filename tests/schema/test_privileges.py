@@ -23,7 +23,7 @@ PUBLIC_VIEWS = {
     "examples",
     "embedders",
     "index_health",
-    "schedules",
+    "reference_texts",
 }
 TABLES = {"traces", "spans"}
 
@@ -58,6 +58,9 @@ ADMIN_FUNCTIONS = {
     "drop_validator",
     "test_validator",
     "evaluate",
+    "add_references",
+    "remove_references",
+    "calibrate_knn",
     "explain_validators",
     "sweep",
     "backfill",
@@ -79,12 +82,6 @@ ADMIN_FUNCTIONS = {
     "alter_metric",
     "drop_metric",
     "refresh_metric",
-    "create_schedule",
-    "alter_schedule",
-    "drop_schedule",
-    "enable_schedule",
-    "disable_schedule",
-    "run_schedule",
 }
 WORKER_FUNCTIONS = {
     "claim_jobs",
@@ -104,7 +101,6 @@ WORKER_FUNCTIONS = {
     "measure_index",
     "work",
     "run_metric_tasks",
-    "run_schedules",
 }
 # Where there is Python: flywheel.work() runs as its caller.
 WORK_FUNCTIONS = {
@@ -115,15 +111,7 @@ WORK_FUNCTIONS = {
     "_load_python_bytecode",
     "_has_python",
 }
-WORKER_VIEWS = {
-    "models",
-    "queue_health",
-    "jobs",
-    "workers",
-    "embedders",
-    "index_health",
-    "schedules",
-}
+WORKER_VIEWS = {"models", "queue_health", "jobs", "workers", "embedders", "index_health"}
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
 READER_FUNCTIONS = {
     "_generation",
@@ -135,13 +123,14 @@ READER_FUNCTIONS = {
     "_is_approved",
     "_is_switched_on",
     "_part_counts",
-    "_tasks",
+    "_job_kind",
 }
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
     "flywheel_admin": {
         "_generation",
         "_no_span",
+        "_job_kind",
         "_is_sampled",
         "_wilson_interval",
         "_backfill_batch",
@@ -155,7 +144,6 @@ PRIVATE_FUNCTIONS = {
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
-        "_tasks",
     }
     | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
@@ -163,11 +151,11 @@ PRIVATE_FUNCTIONS = {
     "flywheel_reader": READER_FUNCTIONS,
     "flywheel_worker": {
         "_no_span",
+        "_job_kind",
         "_requires_approval",
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
-        "_tasks",
     }
     | WORK_FUNCTIONS,
     "nobody_at_all": set(),

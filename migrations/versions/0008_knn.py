@@ -1,8 +1,8 @@
-"""Maintenance: schedules, which run the database's own chores."""
+"""Reference texts of nearest-neighbour validators."""
 
 from flywheel_db.bundle import run_sql_beside
 
-revision = "0007"
+revision = "0008"
 down_revision = "0006"
 
 
