@@ -21,6 +21,7 @@ _AFTER_TABLES = (
     "embeddings",
     "knn",
     "metrics",
+    "maintenance",
     "plpython",
     "triggers/functions.sql",
     "privileges.sql",

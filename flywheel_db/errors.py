@@ -78,6 +78,10 @@ class UnknownEmbedder(BadInput):
     """There is no embedder of that name."""
 
 
+class UnknownSchedule(BadInput):
+    """There is no schedule of that name."""
+
+
 class UnknownTarget(BadInput):
     """There is no such trace, span or label."""
 
@@ -173,6 +177,7 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF006": (MetricRefused, None),
     "LF007": (UnknownMetric, "list them: select name from flywheel.metrics"),
     "LF008": (UnknownEmbedder, "list them: select name from flywheel.embedders"),
+    "LF009": (UnknownSchedule, "list them: select name from flywheel.schedules"),
     "LF010": (Rejected, None),
     "LF011": (ImmutableColumn, None),
     "LF0": (BadInput, None),

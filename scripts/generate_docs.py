@@ -45,6 +45,8 @@ _FAMILIES = {
     "functions/testing.sql": "Looking before switching on",
     "functions/backfill.sql": "Rows that arrived before a validator",
     "functions/sweep.sql": "Rows written around the triggers",
+    "maintenance/schedules.sql": "Schedules",
+    "maintenance/schedule_runs.sql": "Running what is due",
     "functions/gate.sql": "Asking before the LLM is called",
     "functions/labels.sql": "Labels and corrections",
     "metrics/6_functions.sql": "Metrics",
@@ -72,6 +74,7 @@ _CODES = {
     "LF007": "There is no metric of that name.",
     "LF004": "There is no trace, span or label of that id.",
     "LF008": "There is no embedder of that name.",
+    "LF009": "There is no schedule of that name.",
     "LF010": "A validator with `on_fail => 'reject'` or `on_error => 'reject'` refused a row."
     " Nothing of the statement is stored. The validator's name is in the field CONSTRAINT NAME.",
     "LF011": "An UPDATE tried to change `trace_id` or `span_id`.",

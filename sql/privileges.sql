@@ -74,7 +74,8 @@ grant select on
   flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
   flywheel.current_labels, flywheel.corrections, flywheel.metrics,
-  flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.reference_texts
+  flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.reference_texts,
+  flywheel.schedules
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
@@ -82,7 +83,8 @@ grant execute on function
   flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
   flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
-  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments)
+  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
+  flywheel._tasks()
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -104,6 +106,8 @@ grant execute on function
   flywheel.embed_texts(double precision),
   flywheel.index_vectors(double precision),
   flywheel.measure_index(integer, integer),
+  flywheel.run_schedules(double precision, integer),
+  flywheel._tasks(),
   flywheel.now(),
   flywheel._requires_approval(),
   flywheel._is_switched_on(text),
@@ -113,7 +117,8 @@ grant execute on function
 grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
 grant execute on function flywheel.run_metric_tasks(double precision) to flywheel_worker;
 grant select on
-  flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health
+  flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health,
+  flywheel.schedules
   to flywheel_worker;
 grant execute on function flywheel._no_span(), flywheel._job_kind(text) to flywheel_worker;
 
@@ -178,7 +183,13 @@ grant execute on function
   flywheel.create_metric(text, text, text, interval, text, jsonb),
   flywheel.alter_metric(text, text, interval, text, text, jsonb, text[]),
   flywheel.drop_metric(text),
-  flywheel.refresh_metric(text)
+  flywheel.refresh_metric(text),
+  flywheel.create_schedule(text, text, interval, text, boolean),
+  flywheel.alter_schedule(text, interval, text),
+  flywheel.drop_schedule(text),
+  flywheel.enable_schedule(text),
+  flywheel.disable_schedule(text),
+  flywheel.run_schedule(text, double precision)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
 

@@ -60,6 +60,7 @@ recorded, the other jobs given back. A second one gives back all of them at once
 @click.option(
     "--drain", "--once", is_flag=True, help="Stop when nothing is left that could be done now."
 )
+@click.option("--no-schedules", is_flag=True, help="Leave the database's schedules to others.")
 @click.option(
     "--max-seconds", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
     help="Stop after so long.",
@@ -90,6 +91,7 @@ def worker(
     poll: float,
     grace: float,
     drain: bool,
+    no_schedules: bool,
     max_seconds: float | None,
     metrics_port: int | None,
     metrics_host: str,
@@ -98,6 +100,7 @@ def worker(
 ) -> None:
     """Decide queued jobs: call judges, run Python validators, have the database decide SQL.
 
+    It also runs the database's schedules (view flywheel.schedules), on a connection of their own.
     Any number of workers may run, on any hosts. A worker that is killed loses nothing: its jobs go
     to the others when their leases end. It needs the extra: pip install 'flywheel-db[worker]'.
     """
@@ -118,6 +121,7 @@ def worker(
         poll=poll,
         grace=grace,
         drain=drain,
+        schedules=not no_schedules,
         max_seconds=max_seconds,
     )
     _check_connection(options.dsn)

@@ -16,6 +16,9 @@ class Counters:
         # (kind of validator, outcome): passed, failed, error, skipped, retry, dead, paused, stale,
         # released.
         self.jobs: Counter[tuple[str, str]] = Counter()
+        # (task of a schedule, outcome): ok, failed, canceled; and seconds by task.
+        self.tasks: Counter[tuple[str, str]] = Counter()
+        self.task_seconds: defaultdict[str, float] = defaultdict(float)
         # (model, outcome): ok, transient, permanent, configuration, cancelled.
         self.requests: Counter[tuple[str, str]] = Counter()
         # (model, input | cached | output)

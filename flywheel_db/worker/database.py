@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, LiteralString
 from flywheel_db.errors import Busy, ConnectionLost, FlywheelError, from_psycopg
 from flywheel_db.worker.catalog import Model
 from flywheel_db.worker.job import Job
-from flywheel_db.worker.queue import PROTOCOL, Failure
+from flywheel_db.worker.queue import PROTOCOL, Failure, Run
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg_pool import AsyncConnectionPool
 
 
 class Database:
@@ -26,20 +27,27 @@ class Database:
         given = {"application_name": "flywheel-db worker", "connect_timeout": "15"}
         given |= {name: str(value) for name, value in conninfo.conninfo_to_dict(dsn).items()}
         self._conninfo = conninfo.make_conninfo("", **given, client_encoding="UTF8")
-        self._pool = AsyncConnectionPool(
-            self._conninfo,
-            kwargs={"autocommit": True},
-            min_size=1,
-            max_size=6,
-            timeout=10,
-            # The pool tries this long by itself; then each call that needs a connection does.
-            reconnect_timeout=30,
-            open=False,
-            name="flywheel",
-        )
+
+        def pool(name: str, least: int, most: int) -> AsyncConnectionPool:
+            return AsyncConnectionPool(
+                self._conninfo,
+                kwargs={"autocommit": True},
+                min_size=least,
+                max_size=most,
+                timeout=10,
+                # The pool tries this long by itself; then each call that needs a connection does.
+                reconnect_timeout=30,
+                open=False,
+                name=name,
+            )
+
+        self._pool = pool("flywheel", 1, 6)
+        # A task may take minutes: no claim waits for its connection.
+        self._schedules = pool("flywheel schedules", 0, 1)
 
     async def __aenter__(self) -> Database:
         await self._pool.open()
+        await self._schedules.open()
         return self
 
     async def __aexit__(
@@ -48,6 +56,7 @@ class Database:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await self._schedules.close()
         await self._pool.close()
 
     async def start(self, name: str, info: dict[str, Any]) -> int:
@@ -160,10 +169,15 @@ class Database:
         found: dict[str, Any] = rows[0][0]
         return found
 
-    async def purge(self) -> dict[str, int]:
-        """Remove what is beyond its retention."""
-        rows = await self._rows("select p.what, p.deleted from flywheel.purge() as p")
-        return {str(what): int(deleted) for what, deleted in rows}
+    async def run_schedule(self, max_seconds: float) -> Run | None:
+        """Run a schedule that is due, in a transaction of its own."""
+        rows = await self._rows(
+            "select r.schedule, r.task, r.status, r.error, r.seconds"
+            " from flywheel.run_schedules(%s::double precision, 1) as r",
+            (max_seconds,),
+            self._schedules,
+        )
+        return Run(*rows[0]) if rows else None
 
     async def is_due(self, kinds: Sequence[str], models: Sequence[str]) -> bool:
         """Whether jobs wait only because a rate limit holds them back for a moment."""
@@ -207,12 +221,15 @@ class Database:
             raise _error(exc) from exc
 
     async def _rows(
-        self, query: LiteralString, parameters: Sequence[Any] = ()
+        self,
+        query: LiteralString,
+        parameters: Sequence[Any] = (),
+        pool: AsyncConnectionPool | None = None,
     ) -> list[tuple[Any, ...]]:
         import psycopg
 
         try:
-            async with self._pool.connection() as connection:
+            async with (pool or self._pool).connection() as connection:
                 cursor = await connection.execute(query, parameters)
                 return await cursor.fetchall()
         except psycopg.Error as exc:

@@ -1,9 +1,8 @@
-"""What a worker does by the clock: keep its leases, tell that it lives, look up models, purge."""
+"""What a worker does by the clock: keep its leases, tell that it lives, look up models."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +15,6 @@ from flywheel_db.worker.options import Options
 from flywheel_db.worker.queue import Queue, is_fatal
 
 _MODELS_SECONDS = 30
-_PURGE_SECONDS = 3600
-_PURGED_AT_ONCE = 100_000
 
 
 class Heartbeat:
@@ -48,7 +45,6 @@ class Heartbeat:
         """
         beat = self._options.lease / 3
         models_at = time.monotonic() + _MODELS_SECONDS
-        purge_at = time.monotonic()
         while True:
             wait = min(beat, _MODELS_SECONDS)
             try:
@@ -57,10 +53,6 @@ class Heartbeat:
                     await look_up_models(self._queue, self._catalog)
                     models_at = time.monotonic() + _MODELS_SECONDS
                 await self._queue.beat(self._worker_id, self._info())
-                if time.monotonic() >= purge_at:
-                    # Not all workers at the same moment.
-                    purge_at = time.monotonic() + _PURGE_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311
-                    await self._purge()
             except FlywheelError as error:
                 if is_fatal(error):
                     raise
@@ -86,14 +78,6 @@ class Heartbeat:
             if lost.task is not None:
                 lost.task.cancel()
             logs.info("a job is not ours any more", validator=job.validator, trace_id=job.trace_id)
-
-    async def _purge(self) -> None:
-        deleted = _PURGED_AT_ONCE
-        while deleted >= _PURGED_AT_ONCE:
-            found = await self._queue.purge()
-            deleted = max(found.values(), default=0)
-            if deleted:
-                logs.info("purged", **found)
 
 
 async def look_up_models(queue: Queue, catalog: Catalog) -> None:

@@ -22,6 +22,7 @@ from flywheel_db.worker.options import Options
 from flywheel_db.worker.queue import Queue
 from flywheel_db.worker.recorder import Recorder
 from flywheel_db.worker.runner import Caller, Pool, Runner
+from flywheel_db.worker.schedules import Schedules
 
 # At the end, the database gets so long to take what there is.
 _LAST_SECONDS = 5
@@ -56,6 +57,7 @@ class Worker:
             counters=self.counters,
         )
         self._claimer = Claimer(options, queue, self.catalog, self.holdings, self._runner.start)
+        self._schedules = Schedules(queue, self.counters)
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
 
@@ -86,6 +88,8 @@ class Worker:
         )
         claiming = asyncio.create_task(self._claimer.run())
         stopping = asyncio.create_task(self._stopping.wait())
+        scheduling = asyncio.create_task(self._run_schedules())
+        working = asyncio.create_task(_both(claiming, scheduling))
         # These go on while calls in flight are finished.
         serving = [
             asyncio.create_task(work)
@@ -93,22 +97,27 @@ class Worker:
         ]
         try:
             done, _ = await asyncio.wait(
-                [claiming, stopping, *serving],
+                [working, stopping, *serving],
                 timeout=options.max_seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             broken = next((task.exception() for task in done if task.exception()), None)
+            self._schedules.stop()
             await self._stop_claiming(claiming)
             if broken is None:
-                await self._wait_for_calls()
+                await self._wait_for_calls(scheduling)
             await _end(*serving)
             await self._runner.close()
             await self._say_goodbye(worker_id)
             if broken is not None:
                 raise broken
         finally:
-            await _end(claiming, stopping, *serving)
+            await _end(working, claiming, stopping, scheduling, *serving)
             await self._runner.close()
+
+    async def _run_schedules(self) -> None:
+        if self._options.schedules:
+            await self._schedules.run(drain=self._options.drain)
 
     async def _stop_claiming(self, claiming: asyncio.Task[None]) -> None:
         """Give back what has not begun, for others to do."""
@@ -136,13 +145,15 @@ class Worker:
             )
         logs.info("stopped", jobs=sum(self.counters.jobs.values()))
 
-    async def _wait_for_calls(self) -> None:
+    async def _wait_for_calls(self, scheduling: asyncio.Task[None]) -> None:
         hurrying = asyncio.create_task(self._hurrying.wait())
-        calls = asyncio.create_task(
-            self._runner.finish(min(self._options.grace, self._options.lease))
-        )
-        await asyncio.wait([hurrying, calls], return_when=asyncio.FIRST_COMPLETED)
-        await _end(hurrying, calls)
+        finishing = asyncio.create_task(self._finish(scheduling))
+        await asyncio.wait([hurrying, finishing], return_when=asyncio.FIRST_COMPLETED)
+        await _end(hurrying, finishing)
+
+    async def _finish(self, scheduling: asyncio.Task[None]) -> None:
+        grace = min(self._options.grace, self._options.lease)
+        await asyncio.gather(self._runner.finish(grace), asyncio.wait([scheduling], timeout=grace))
 
     async def _release(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -181,6 +192,12 @@ class Worker:
             "pid": os.getpid(),
             "refused": self.catalog.refused,
         }
+
+
+async def _both(one: asyncio.Task[None], other: asyncio.Task[None]) -> None:
+    """Wait for both; they go on if nobody waits any more."""
+    await asyncio.shield(one)
+    await asyncio.shield(other)
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

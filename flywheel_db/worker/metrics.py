@@ -62,12 +62,20 @@ def families(counters: Counters) -> Iterator[Metric]:
         ("jobs", "Jobs by outcome.", ["kind", "outcome"], counters.jobs.copy),
         ("requests", "Calls of models by outcome.", ["model", "outcome"], counters.requests.copy),
         ("tokens", "Tokens; input has the cached ones.", ["model", "kind"], counters.tokens.copy),
+        ("tasks", "Scheduled tasks by outcome.", ["task", "outcome"], counters.tasks.copy),
     )
     for name, text, labels, values in counted:
         family = CounterMetricFamily(f"flywheel_worker_{name}", text, labels=labels)
         for label, count in values().items():
             family.add_metric(list(label), count)
         yield family
+
+    running = CounterMetricFamily(
+        "flywheel_worker_task_seconds", "How long scheduled tasks took.", labels=["task"]
+    )
+    for task, taken in list(counters.task_seconds.items()):
+        running.add_metric([task], taken)
+    yield running
 
     seconds = HistogramMetricFamily(
         "flywheel_worker_call_seconds", "How long calls of models took.", labels=["model"]

@@ -34,6 +34,8 @@ class Options:
     poll: float = 1
     # How long calls in flight may take to finish after SIGTERM.
     grace: float = 20
+    # Run the database's schedules, too.
+    schedules: bool = True
     # Stop when nothing is left to claim.
     drain: bool = False
     max_seconds: float | None = None

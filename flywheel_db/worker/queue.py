@@ -41,6 +41,16 @@ def is_fatal(error: FlywheelError) -> bool:
     return isinstance(error, NotMigrated | WrongSchemaVersion | WorkerTooOld | PermissionDenied)
 
 
+class Run(NamedTuple):
+    """A scheduled task that was run: its outcome is ok, failed or canceled."""
+
+    schedule: str
+    task: str
+    outcome: str
+    error: str | None
+    seconds: float
+
+
 class Queue(Protocol):
     """What a worker asks of the database. Every method may raise FlywheelError."""
 
@@ -79,8 +89,8 @@ class Queue(Protocol):
     async def python_validator(self, version_id: int) -> dict[str, Any]:
         """The code of a Python validator."""
 
-    async def purge(self) -> dict[str, int]:
-        """Remove what is beyond its retention; returns how much of what."""
+    async def run_schedule(self, max_seconds: float) -> Run | None:
+        """Run a schedule that is due, if there is one."""
 
     async def is_due(self, kinds: Sequence[str], models: Sequence[str]) -> bool:
         """Whether jobs wait only because a rate limit holds them back for a moment."""

@@ -187,4 +187,4 @@ end
 $$;
 
 comment on function flywheel.purge(integer) is
-  'Removes what is beyond its retention from the run log (the setting flywheel.run_retention, 30 days by default), at most max_rows, and forgets workers as old. Workers call it every hour. Verdicts stay.';
+  'Removes what is beyond its retention from the run log (the setting flywheel.run_retention, 30 days by default), at most max_rows, and forgets workers as old. The schedule purge runs calls it every hour. Verdicts stay.';

@@ -1,9 +1,12 @@
 -- A worker inside the database, for whoever has a scheduler and no place for a process. It commits, so
--- it can neither be SECURITY DEFINER nor carry a SET clause; the work itself is in plpython/work.sql.
+-- it can neither be SECURITY DEFINER nor carry a SET clause; the queue's part is in plpython/work.sql.
 
 create or replace procedure flywheel.work(max_seconds double precision default 50, concurrency integer default 16)
 language plpgsql
 as $$
+declare
+  v_end pg_catalog.timestamptz;
+  v_status pg_catalog.text;
 begin
   if max_seconds is null or max_seconds operator(pg_catalog.<) 0 or max_seconds operator(pg_catalog.>) 86400 then
     raise exception 'max_seconds is %', coalesce(max_seconds::pg_catalog.text, 'null')
@@ -13,18 +16,36 @@ begin
     raise exception 'concurrency is %', coalesce(concurrency::pg_catalog.text, 'null')
       using errcode = 'LF002', hint = 'Give the number of calls at once, from 1 to 256.';
   end if;
-  if not flywheel._has_python() then
-    raise exception 'this database has no Python inside'
-      using errcode = 'LF103', hint = 'Start a worker instead: flywheel-db worker.';
-  end if;
   raise notice 'flywheel.work() commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
   commit;
-  call flywheel._work(max_seconds, concurrency);
+  if flywheel._has_python() then
+    call flywheel._work(max_seconds, concurrency);
+    return;
+  end if;
+
+  -- The schedules, each in its own transaction. Python does the same between its batches.
+  v_end := pg_catalog.clock_timestamp() operator(pg_catalog.+) pg_catalog.make_interval(secs => max_seconds);
+  while pg_catalog.clock_timestamp() operator(pg_catalog.<) v_end loop
+    select r.status into v_status
+    from flywheel.run_schedules(
+      pg_catalog.date_part('epoch', v_end operator(pg_catalog.-) pg_catalog.clock_timestamp()), 1
+    ) as r;
+    exit when not found;
+    commit;
+    if v_status operator(pg_catalog.=) 'canceled' then
+      raise exception 'canceled'
+        using errcode = 'query_canceled';
+    end if;
+  end loop;
+  if flywheel.has_jobs('{llm,sql}') then
+    raise warning 'jobs are queued, and this database has no Python inside to do them'
+      using hint = 'Start a worker: flywheel-db worker.';
+  end if;
 end
 $$;
 
 comment on procedure flywheel.work(double precision, integer) is
-  'Drains the queue from inside the database: claims jobs of judges and queued SQL validators, calls the models in threads, records, and commits after each batch; no transaction is held during a call. Returns when nothing is left, or after max_seconds. Keys come from the server''s environment (FLYWHEEL_KEY_...), hosts from the superuser''s setting flywheel.allowed_hosts. Needs Python inside the database; queued Python validators are left to flywheel-db worker.';
+  'Drains the queue from inside the database: claims jobs of judges and queued SQL validators, calls the models in threads, records, and commits after each batch; no transaction is held during a call. Between batches it runs the schedules that are due. Returns when nothing is left, or after max_seconds. Keys come from the server''s environment (FLYWHEEL_KEY_...), hosts from the superuser''s setting flywheel.allowed_hosts. Without Python inside the database it runs the schedules only; queued Python validators are always left to flywheel-db worker.';
 
 create or replace function flywheel.has_jobs(kinds text[] default '{llm,python,sql}', models text[] default null)
 returns boolean

@@ -268,9 +268,76 @@ def test_a_call_that_hangs_ends_in_time(
     assert errors_logged == [("no whole answer within 1 seconds",)]
 
 
-def test_without_python_it_says_what_to_do_instead(connect: Connect) -> None:
+def test_schedules_are_run_when_nothing_is_queued(connect: Connect) -> None:
+    session, worker = connect(), connect()
+    session.execute("select flywheel.create_schedule('mine', 'sweep', every => '1 day')")
+    session.execute("update flywheel._schedules set next_run_at = now()")
+    worker.execute("set session authorization flywheel_worker")
+    worker.execute("call flywheel.work(20)")
+    due = "select count(*) from flywheel.schedules where next_run_at <= now() or runs <> 1"
+    assert session.execute(due).fetchone() == (0,)
+
+
+def test_schedules_are_run_while_calls_are_under_way(
+    connect: Connect, allow: Callable[[str], None]
+) -> None:
+    session, other = connect(), connect()
+    session.execute("update flywheel._schedules set next_run_at = now() + interval '1 hour'")
+    with replay.Endpoint(replay.verdict(), latency=4) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 1)
+        thread = threading.Thread(target=session.execute, args=("call flywheel.work(20, 4)",))
+        thread.start()
+        while endpoint.in_flight == 0:
+            time.sleep(0.01)
+        other.execute("update flywheel._schedules set next_run_at = now() where name = 'sweep'")
+        runs = "select runs from flywheel.schedules where name = 'sweep'"
+        while other.execute(runs).fetchone() == (0,):
+            assert endpoint.in_flight == 1
+            time.sleep(0.01)
+        thread.join()
+    assert _statuses(session) == {"passed": 1}
+
+
+def test_a_cancellation_during_a_scheduled_task_ends_it(connect: Connect) -> None:
+    session, other = connect(), connect()
+    session.execute(
+        "create or replace function flywheel._remove_orphans() returns bigint language sql volatile"
+        " as 'select 1::bigint from pg_sleep(60)'"
+    )
+    session.execute("update flywheel._schedules set next_run_at = now() where name = 'sweep'")
+    caught: list[psycopg.Error] = []
+
+    def call() -> None:
+        try:
+            session.execute("call flywheel.work(50)")
+        except psycopg.Error as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    asleep = "select 1 from pg_stat_activity where pid = %s and wait_event = 'PgSleep'"
+    while not other.execute(asleep, (session.info.backend_pid,)).fetchone():
+        time.sleep(0.01)
+    other.execute("select pg_cancel_backend(%s)", (session.info.backend_pid,))
+    thread.join(20)
+    assert [error.sqlstate for error in caught] == ["57014"]
+    row = other.execute(
+        "select state, failures from flywheel.schedules where name = 'sweep'"
+    ).fetchone()
+    assert row == ("failing", 1)
+
+
+def test_without_python_it_runs_the_schedules_and_says_who_does_the_rest(connect: Connect) -> None:
     session = connect()
+    told = _notices(session)
+    session.execute(
+        "select flywheel.create_validator('short', 'sql', 'length(output) < 6', mode => 'queued')"
+    )
+    session.execute("insert into flywheel.traces (output) values ('x')")
     session.execute("drop function flywheel._run_python")
-    with pytest.raises(psycopg.DatabaseError, match="no Python inside") as caught:
-        session.execute("call flywheel.work(1)")
-    assert "flywheel-db worker" in str(caught.value)
+    session.execute("update flywheel._schedules set next_run_at = now()")
+    session.execute("call flywheel.work(20)")
+    due = "select count(*) from flywheel.schedules where next_run_at <= now() or runs <> 1"
+    assert session.execute(due).fetchone() == (0,)
+    assert any("no Python inside" in line for line in told)

@@ -197,6 +197,8 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
         "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",
         "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
+        "create_schedule", "alter_schedule", "drop_schedule", "enable_schedule", "disable_schedule", "run_schedule",
+        "run_schedules",
     }  # fmt: skip
 
 
@@ -247,10 +249,10 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            assert re.search(
-                rf"perform flywheel\.|flywheel\._try_refresh|flywheel\._create_|nextval|{locks}",
-                body,
-            ), name
+            calls = (
+                r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|sweep|purge)"
+            )
+            assert re.search(rf"{calls}|nextval|{locks}", body), name
 
 
 def test_plpgsql_check_has_nothing_to_say(connect: Callable[..., Connection]) -> None:

@@ -24,6 +24,7 @@ PUBLIC_VIEWS = {
     "embedders",
     "index_health",
     "reference_texts",
+    "schedules",
 }
 TABLES = {"traces", "spans"}
 
@@ -82,6 +83,12 @@ ADMIN_FUNCTIONS = {
     "alter_metric",
     "drop_metric",
     "refresh_metric",
+    "create_schedule",
+    "alter_schedule",
+    "drop_schedule",
+    "enable_schedule",
+    "disable_schedule",
+    "run_schedule",
 }
 WORKER_FUNCTIONS = {
     "claim_jobs",
@@ -101,6 +108,7 @@ WORKER_FUNCTIONS = {
     "measure_index",
     "work",
     "run_metric_tasks",
+    "run_schedules",
 }
 # Where there is Python: flywheel.work() runs as its caller.
 WORK_FUNCTIONS = {
@@ -111,7 +119,15 @@ WORK_FUNCTIONS = {
     "_load_python_bytecode",
     "_has_python",
 }
-WORKER_VIEWS = {"models", "queue_health", "jobs", "workers", "embedders", "index_health"}
+WORKER_VIEWS = {
+    "models",
+    "queue_health",
+    "jobs",
+    "workers",
+    "embedders",
+    "index_health",
+    "schedules",
+}
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
 READER_FUNCTIONS = {
     "_generation",
@@ -124,6 +140,7 @@ READER_FUNCTIONS = {
     "_is_switched_on",
     "_part_counts",
     "_job_kind",
+    "_tasks",
 }
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
@@ -144,6 +161,7 @@ PRIVATE_FUNCTIONS = {
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
+        "_tasks",
     }
     | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
@@ -156,6 +174,7 @@ PRIVATE_FUNCTIONS = {
         "_is_approved",
         "_is_switched_on",
         "_part_counts",
+        "_tasks",
     }
     | WORK_FUNCTIONS,
     "nobody_at_all": set(),

@@ -16,7 +16,7 @@ from flywheel_db.worker.catalog import Model
 from flywheel_db.worker.job import Job, Key
 from flywheel_db.worker.loop import Worker
 from flywheel_db.worker.options import Options
-from flywheel_db.worker.queue import Failure
+from flywheel_db.worker.queue import Failure, Run
 
 
 def model(base_url: str, name: str = "judge", **fields: Any) -> Model:
@@ -57,7 +57,7 @@ class FakeQueue:
     poisoned: set[str] = field(default_factory=set)
     due: int = 0
     stopped: int = 0
-    purged: int = 0
+    schedules: list[Run] = field(default_factory=list)
     trouble: Callable[[str], None] = lambda name: None
     tell: Callable[[], None] | None = None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -154,10 +154,10 @@ class FakeQueue:
         self.trouble("python_validator")
         return {"version_id": version_id, "spec": "{}", "body": "return True", "code": 0}
 
-    async def purge(self) -> dict[str, int]:
-        self.trouble("purge")
-        self.purged += 1
-        return {"runs": 0, "prompts": 0, "workers": 0}
+    async def run_schedule(self, max_seconds: float) -> Run | None:
+        self.trouble("run_schedule")
+        await asyncio.sleep(0)
+        return self.schedules.pop(0) if self.schedules else None
 
     async def is_due(self, kinds: Sequence[str], models: Sequence[str]) -> bool:
         self.due -= 1

@@ -80,12 +80,6 @@ def test_a_job_whose_model_was_dropped_meanwhile_is_given_back(
     assert endpoint.count == 0
 
 
-def test_the_worker_purges_when_it_starts(queue: Any, work: Any) -> None:
-    queue.add(3)
-    work()
-    assert queue.purged == 1
-
-
 def test_a_model_that_is_altered_is_called_where_it_is_now(
     queue: Any, work: Any, make_model: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

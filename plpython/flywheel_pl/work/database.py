@@ -28,6 +28,10 @@ _QUERIES = {
     "start": ("select flywheel.start_worker($1, 1, $2) as worker_id", ("text", "jsonb")),
     "alive": ("select flywheel.worker_alive($1, $2)", ("bigint", "jsonb")),
     "stop": ("select flywheel.stop_worker($1)", ("bigint",)),
+    "schedule": (
+        "select r.status, r.error from flywheel.run_schedules($1, 1) as r",
+        ("double precision",),
+    ),
     "look": ("select 1", ()),
 }
 
@@ -123,6 +127,14 @@ class Database:
     def is_more(self, kinds: list[str], models: list[str]) -> bool:
         """Whether there are jobs that may yet be claimed."""
         return bool(self._call("is_more", kinds, models)[0]["is_more"])
+
+    def run_schedule(self, max_seconds: float) -> bool:
+        """Run a schedule that is due, in a transaction of its own; whether there was one."""
+        rows = self._call("schedule", max_seconds)
+        if rows and rows[0]["status"] == "canceled":
+            # Noted as a failure of the task; it was meant for all of us.
+            raise Interrupted from self._interrupts[0](rows[0]["error"])
+        return bool(rows)
 
     def look(self) -> None:
         """Notice a cancellation."""

@@ -30,6 +30,8 @@ _KINDS = ["llm", "sql"]
 _BATCH = 200
 _GRACE = 10.0  # for calls in flight when the time is over
 _MODELS = 30.0  # between two readings of the models
+_SCHEDULES = 2.0  # between two looks for schedules that are due
+_TASK = 10.0  # seconds that a scheduled task is given
 _KEY = ("trace_id", "span_id", "version_id", "token")
 
 
@@ -79,7 +81,7 @@ class Work:
 
     def run(self, max_seconds: float, concurrency: int) -> None:
         """Work until nothing is left to claim, or the time is over."""
-        now = beat = looked = monotonic()
+        now = beat = looked = scheduled = monotonic()
         deadline = now + max_seconds
         read = claim_at = now - _MODELS
         try:
@@ -87,14 +89,20 @@ class Work:
                 if now >= read + _MODELS:
                     self._read_models()
                     read = now
+                if scheduled <= now < deadline:
+                    if self._held:  # a task may take long, and a lease should not end under it
+                        self._extend()
+                        beat = now
+                    ran = self._queue.run_schedule(min(_TASK, deadline - now))
+                    now = monotonic()
+                    scheduled = now if ran else now + _SCHEDULES
                 free = concurrency - len(self._held)
                 # A few free places are not worth a claim while the others are at work.
                 if claim_at <= now < deadline and (free * 8 >= concurrency or not self._held):
                     claimed = self._claim(free, concurrency)
                     claim_at = now if claimed == free else now + _POLL
                 if not self._held and (
-                    now >= deadline
-                    or (claim_at > now and not self._queue.is_more(_KINDS, sorted(self._endpoints)))
+                    now >= deadline or (min(claim_at, scheduled) > now and not self._is_more())
                 ):
                     return
                 done = self._collect(_TICK)
@@ -113,6 +121,9 @@ class Work:
                     looked = now
         finally:
             self._stop()
+
+    def _is_more(self) -> bool:
+        return self._queue.is_more(_KINDS, sorted(self._endpoints))
 
     def _read_models(self) -> None:
         self._endpoints, self.refused = {}, {}

@@ -1,0 +1,41 @@
+"""Whether the database's schedules are run, and whether what they run succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from psycopg import Connection
+
+from flywheel_db.doctor.finding import Finding, ok, warning
+
+_SCHEDULES = "schedules"
+
+
+def check_schedules(connection: Connection) -> Iterator[Finding]:
+    """Schedules that nobody runs, and tasks that fail."""
+    rows = connection.execute(
+        """
+        select s.name, s.state, s.next_run_at at time zone 'UTC', s.failures, s.last_error
+        from flywheel.schedules as s
+        where s.is_enabled
+        order by s.next_run_at, s.name
+        """
+    ).fetchall()
+    overdue = [row for row in rows if row[1] == "overdue"]
+    failing = [row for row in rows if row[1] == "failing"]
+    if overdue:
+        names = ", ".join(row[0] for row in overdue)
+        yield warning(
+            _SCHEDULES,
+            f"nobody runs {names}; due since {overdue[0][2]:%Y-%m-%d %H:%M:%S} UTC",
+            "start flywheel-db worker, or have a scheduler call flywheel.work();"
+            " once, by hand: select * from flywheel.run_schedules()",
+        )
+    for name, _, _, failures, last_error in failing:
+        yield warning(
+            _SCHEDULES,
+            f"{name} has failed {failures} times in a row: {last_error}",
+            "mend the cause, or select flywheel.disable_schedule(...)",
+        )
+    if not overdue and not failing:
+        yield ok(_SCHEDULES, f"{len(rows)} are run" if rows else "there are none")
