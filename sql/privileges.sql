@@ -75,7 +75,7 @@ grant select on
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
   flywheel.current_labels, flywheel.corrections, flywheel.metrics,
   flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.reference_texts,
-  flywheel.schedules
+  flywheel.schedules, flywheel.retention
   to flywheel_reader, flywheel_labeler;
 
 -- A view lends its owner's rights on tables, but not on the functions it calls.
@@ -84,7 +84,7 @@ grant execute on function
   flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
   flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
-  flywheel._tasks()
+  flywheel._tasks(), flywheel._expiry(interval)
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -189,9 +189,15 @@ grant execute on function
   flywheel.drop_schedule(text),
   flywheel.enable_schedule(text),
   flywheel.disable_schedule(text),
-  flywheel.run_schedule(text, double precision)
+  flywheel.run_schedule(text, double precision),
+  flywheel.set_retention(text, interval, boolean, boolean),
+  flywheel.drop_retention(text),
+  flywheel.apply_retention(integer),
+  flywheel.forget_trace(uuid),
+  flywheel.forget_user(text)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
+grant execute on procedure flywheel.enforce_retention(integer) to flywheel_admin;
 
 -- The role validators run as: reads what they judge, writes what they find.
 grant select on

@@ -32,6 +32,34 @@ comment on column flywheel._schedules.last_error is 'Why the last run failed; nu
 comment on column flywheel._schedules.runs is 'How often it has run.';
 comment on column flywheel._schedules.failures is 'Failures since the last success.';
 
+-- A row a pipeline, and what the removal of expired traces has to remember.
+create table flywheel._retention (
+  pipeline text,
+  keep interval not null,
+  keep_labelled boolean not null,
+  keep_rollups boolean not null,
+  looked_to timestamptz not null default '-infinity',
+  restarted_at timestamptz not null default '-infinity',
+  removed bigint not null default 0,
+  last_run_at timestamptz,
+  created_at timestamptz not null default flywheel.now(),
+  created_by text not null default session_user,
+  constraint _retention_pipeline_key unique nulls not distinct (pipeline),
+  constraint keep_is_positive check (keep > interval '0')
+) with (fillfactor = 50);
+
+comment on table flywheel._retention is 'How long traces are kept.';
+comment on column flywheel._retention.pipeline is 'The pipeline; null for all that have no row of their own.';
+comment on column flywheel._retention.keep is 'How long, from when they were received.';
+comment on column flywheel._retention.keep_labelled is 'Whether labelled traces are kept for ever.';
+comment on column flywheel._retention.keep_rollups is 'Whether incremental metrics go on counting what is removed.';
+comment on column flywheel._retention.looked_to is 'What was received before is gone or kept for a reason.';
+comment on column flywheel._retention.restarted_at is 'When it was last looked at from the beginning.';
+comment on column flywheel._retention.removed is 'How many traces have been removed.';
+comment on column flywheel._retention.last_run_at is 'When expired traces were last looked for.';
+comment on column flywheel._retention.created_at is 'When it was set first.';
+comment on column flywheel._retention.created_by is 'The role that set it last.';
+
 -- What every database needs. A schedule whose task this release does not have does not run.
 insert into flywheel._schedules (name, task, every, cron, next_run_at)
 values

@@ -51,6 +51,8 @@ begin
       using errcode = 'LF002', hint = 'Name the validator, or leave version out.';
   end if;
 
+  -- Retention does not remove it while it is being labelled.
+  perform from flywheel.traces as t where t.trace_id = label.trace_id for key share;
   -- One row, read at once: the texts are those of the revision.
   if span_id is null then
     select t.revision, t.received_at, t.input, t.output, t.pipeline, t.attributes

@@ -2,6 +2,24 @@
 --
 -- The order of locks goes on after targets, jobs and verdicts: prompts, usage, pauses, models' states.
 
+-- A prompt that was on its way while one of its examples was forgotten is not written down.
+create or replace function flywheel._shows_forgotten(label_ids jsonb)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select exists (
+    select
+    from jsonb_array_elements_text(case jsonb_typeof(label_ids) when 'array' then label_ids else '[]' end) as e (label_id)
+    where e.label_id ~ '^[0-9]{1,18}$'
+      and not exists (select from flywheel._labels as l where l.label_id = e.label_id::bigint)
+  );
+$$;
+
+comment on function flywheel._shows_forgotten(jsonb) is 'Whether a label that a prompt shows as an example is gone.';
+
 create or replace function flywheel._log_runs(
   results flywheel._job_result[], revisions integer[], attempts smallint[], outcomes text[], errors text[], worker text, at timestamptz
 )
@@ -12,6 +30,18 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
+  if exists (select from unnest(results) as r where r.run ? 'examples' and flywheel._shows_forgotten(r.run -> 'examples')) then
+    results := array(
+      select row(
+        r.trace_id, r.span_id, r.version_id, r.token, r.status, r.score, r.reason, r.confidence, r.error, r.skipped_reason,
+        r.predicted_label, r.details, r.duration_ms,
+        case when r.run ? 'examples' and flywheel._shows_forgotten(r.run -> 'examples') then r.run - '{messages,replies}'::text[] else r.run end
+      )::flywheel._job_result
+      from unnest(results) with ordinality as r
+      order by r.ordinality
+    );
+  end if;
+
   -- Ours or somebody else's, and not one that a purge is removing.
   insert into flywheel._prompts as p (prompt_id, content, used_at)
   select distinct hashtextextended(s.content, 0), s.content, at

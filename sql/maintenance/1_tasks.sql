@@ -15,6 +15,7 @@ as $$
     ('refresh metrics', 'run_metric_tasks', 'Refreshes the metrics that are due.'),
     ('embed texts', 'embed_texts', 'Makes the vectors of what has arrived.'),
     ('index vectors', 'index_vectors', 'Builds and merges the indexes of the vectors.'),
+    ('retention', '_task_retention', 'Removes traces that have expired (view retention).'),
     ('sweep', '_task_sweep', 'Writes verdicts and jobs that are missing, and removes those whose row is gone.'),
     ('purge runs', '_task_purge_runs', 'Removes what is beyond its retention from the run log.')
   ) as t (task, function, description)

@@ -22,6 +22,7 @@ NO_SET_CLAUSE = {
     "_tg_traces__validate_inserted": True,
     "_tg_traces__validate_updated": True,
     "backfill": True,
+    "enforce_retention": True,
     "work": True,
 }
 
@@ -198,7 +199,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",
         "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
         "create_schedule", "alter_schedule", "drop_schedule", "enable_schedule", "disable_schedule", "run_schedule",
-        "run_schedules",
+        "run_schedules", "set_retention", "drop_retention", "apply_retention", "forget_trace", "forget_user",
     }  # fmt: skip
 
 
@@ -249,9 +250,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            calls = (
-                r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|sweep|purge)"
-            )
+            calls = r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|_retention_batch|apply_retention|_forget|sweep|purge)"
             assert re.search(rf"{calls}|nextval|{locks}", body), name
 
 

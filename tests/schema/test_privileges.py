@@ -25,6 +25,7 @@ PUBLIC_VIEWS = {
     "index_health",
     "reference_texts",
     "schedules",
+    "retention",
 }
 TABLES = {"traces", "spans"}
 
@@ -89,6 +90,12 @@ ADMIN_FUNCTIONS = {
     "enable_schedule",
     "disable_schedule",
     "run_schedule",
+    "set_retention",
+    "drop_retention",
+    "apply_retention",
+    "enforce_retention",
+    "forget_trace",
+    "forget_user",
 }
 WORKER_FUNCTIONS = {
     "claim_jobs",
@@ -141,6 +148,7 @@ READER_FUNCTIONS = {
     "_part_counts",
     "_job_kind",
     "_tasks",
+    "_expiry",
 }
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
@@ -162,6 +170,7 @@ PRIVATE_FUNCTIONS = {
         "_is_switched_on",
         "_part_counts",
         "_tasks",
+        "_expiry",
     }
     | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},

@@ -183,8 +183,12 @@ class Judging:
         return f'{problem}; a reply starts: "{start}"'
 
     def run(self) -> dict[str, Any]:
-        """What happened so far, for the run log."""
-        return {
+        """What happened so far, for the run log.
+
+        The database looks at the examples: one that was forgotten meanwhile is not written down.
+        """
+        shown = {"examples": self._examples} if self._examples else {}
+        return shown | {
             "messages": self._messages,
             "replies": list(self._replies),
             "requests": self._requests,

@@ -1,0 +1,169 @@
+-- Removing what has expired, a batch at a time, oldest first.
+--
+-- A batch locks its traces before it deletes them, in the order of their ids, like a completion of
+-- jobs, and leaves out those that somebody else has locked: no writer and no worker waits for it
+-- longer than the batch takes, and it waits for nobody. What was left out is found again, because the
+-- place from which the next batch looks is not moved past it.
+
+-- The traces that a batch looks at are those from the place where the last one stopped. Those that are
+-- kept (labelled, of another pipeline) are passed over once, and once a day all of them are looked at
+-- again: a label may have been withdrawn.
+create or replace function flywheel._retention_batch(rule flywheel._retention, max_traces integer, out removed bigint, out is_more boolean)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_before constant timestamptz := flywheel._expiry(rule.keep);
+  v_restart constant boolean := rule.restarted_at < flywheel.now() - interval '1 day' or rule.looked_to > v_before;
+  v_from timestamptz := case when v_restart then '-infinity' else rule.looked_to end;
+  v_next timestamptz;
+  v_look bigint := greatest(max_traces * 10, 10000);
+  v_looked bigint;
+  v_last timestamptz;
+  v_expired uuid[];
+  v_trace_ids uuid[];
+begin
+  removed := 0;
+  loop
+    with looked as materialized (
+      select t.trace_id, t.pipeline, t.received_at
+      from flywheel.traces as t
+      where t.received_at >= v_from and t.received_at < v_before
+      order by t.received_at
+      limit v_look
+    ),
+    expired as (
+      select l.trace_id, l.received_at
+      from looked as l
+      where case
+          when rule.pipeline is null then not exists (select from flywheel._retention as r where r.pipeline = l.pipeline)
+          else l.pipeline = rule.pipeline
+        end
+        and not (rule.keep_labelled and exists (select from flywheel._standing_labels as b where b.trace_id = l.trace_id))
+      order by l.received_at
+      limit max_traces
+    )
+    select (select count(*) from looked), (select max(l.received_at) from looked as l),
+      coalesce(array_agg(e.trace_id), '{}'), max(e.received_at)
+    into v_looked, v_last, v_expired, v_next
+    from expired as e;
+    is_more := v_looked = v_look or cardinality(v_expired) = max_traces;
+    v_next := case
+      when cardinality(v_expired) = max_traces then v_next
+      when is_more then v_last
+      else v_before
+    end;
+    exit when v_expired <> '{}' or not is_more;
+    -- More traces than that have the same time, and all are kept.
+    v_look := case when v_next = v_from then v_look * 4 else v_look end;
+    exit when v_next > v_from;
+  end loop;
+
+  if v_expired <> '{}' then
+    v_trace_ids := array(
+      select t.trace_id
+      from flywheel.traces as t
+      where t.trace_id = any (v_expired)
+      order by t.trace_id
+      for update skip locked
+    );
+    if cardinality(v_trace_ids) < cardinality(v_expired) then
+      v_next := least(v_next, (
+        select min(t.received_at)
+        from flywheel.traces as t
+        where t.trace_id = any (v_expired) and t.trace_id <> all (v_trace_ids)
+      ));
+      -- Nothing but locked traces: later, and not at once.
+      is_more := is_more and v_trace_ids <> '{}';
+    end if;
+    perform set_config('flywheel.keep_rollups', case when rule.keep_rollups then 'on' else 'off' end, true);
+    -- A label that was committed before we had the lock is seen now.
+    delete from flywheel.traces as t
+    where t.trace_id = any (v_trace_ids)
+      and not (rule.keep_labelled and exists (select from flywheel._standing_labels as b where b.trace_id = t.trace_id));
+    get diagnostics removed = row_count;
+    perform set_config('flywheel.keep_rollups', 'off', true);
+  end if;
+
+  update flywheel._retention as r
+  set looked_to = v_next,
+    restarted_at = case when v_restart then flywheel.now() else r.restarted_at end,
+    last_run_at = flywheel.now(),
+    removed = r.removed + _retention_batch.removed
+  where r.pipeline is not distinct from rule.pipeline;
+end
+$$;
+
+comment on function flywheel._retention_batch(flywheel._retention, integer) is
+  'Removes the oldest expired traces of one rule, which is locked. While it deletes, the setting flywheel.keep_rollups is on for a rule that keeps roll-ups: then nothing is subtracted from incremental metrics.';
+
+create or replace function flywheel.apply_retention(max_traces integer default 1000)
+returns table (pipeline text, removed bigint, is_more boolean)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_left integer := max_traces;
+  v_rule flywheel._retention;
+begin
+  if max_traces is null or max_traces < 1 then
+    raise exception 'max_traces is %', coalesce(max_traces::text, 'null')
+      using errcode = 'LF002', hint = 'Give the number of traces to remove at most.';
+  end if;
+  for v_rule in
+    select r.* from flywheel._retention as r order by r.last_run_at nulls first, r.pipeline for update skip locked
+  loop
+    pipeline := v_rule.pipeline;
+    select b.removed, b.is_more into removed, is_more from flywheel._retention_batch(v_rule, v_left) as b;
+    return next;
+    v_left := v_left - removed;
+    exit when v_left <= 0;
+  end loop;
+end
+$$;
+
+comment on function flywheel.apply_retention(integer) is
+  'Removes at most so many traces that have expired, in this transaction, and returns how many of each pipeline, and whether there may be more. Waits for nobody: what is locked is left for the next time. The schedule retention calls it, and flywheel.enforce_retention() until nothing is left.';
+
+create or replace function flywheel._task_retention(max_seconds double precision, out removed bigint, out is_more boolean)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  select coalesce(sum(a.removed), 0), coalesce(bool_or(a.is_more), false) into removed, is_more
+  from flywheel.apply_retention() as a;
+end
+$$;
+
+comment on function flywheel._task_retention(double precision) is 'The task retention: one batch, so that its transaction is short.';
+
+create or replace procedure flywheel.enforce_retention(batch_size integer default 1000)
+language plpgsql
+as $$
+declare
+  v_batch record;
+  v_removed pg_catalog.int8 := 0;
+begin
+  raise notice 'enforce_retention commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
+  commit;
+  loop
+    select pg_catalog.sum(a.removed) as removed, pg_catalog.bool_or(a.is_more) as is_more
+    into strict v_batch
+    from flywheel.apply_retention(batch_size) as a;
+    v_removed := v_removed operator(pg_catalog.+) coalesce(v_batch.removed::pg_catalog.int8, 0);
+    commit;
+    exit when v_batch.is_more is not true;
+  end loop;
+  raise notice '% traces removed', v_removed;
+end
+$$;
+
+comment on procedure flywheel.enforce_retention(integer) is
+  'Removes all traces that have expired. Commits after each batch, so it can be interrupted and called again, and writers do not wait.';
