@@ -27,9 +27,7 @@ create table flywheel._embedders (
   backfilled_to uuid,
   created_at timestamptz not null default flywheel.now(),
   activated_at timestamptz,
-  failures integer not null default 0,
-  paused_until timestamptz,
-  last_error text,
+  retired_at timestamptz,
   constraint _embedders_pkey primary key (embedder_id),
   constraint _embedders_name_key unique (name),
   constraint name_is_not_blank check (btrim(name) <> '' and length(name) <= 200),
@@ -55,9 +53,28 @@ comment on column flywheel._embedders.state is 'ready (made, not used), building
 comment on column flywheel._embedders.backfilled_to is 'While building: traces up to this id have been seen to.';
 comment on column flywheel._embedders.created_at is 'When it was created.';
 comment on column flywheel._embedders.activated_at is 'When it became the active one.';
-comment on column flywheel._embedders.failures is 'Failures since its last success.';
-comment on column flywheel._embedders.paused_until is 'No claim of its texts before.';
-comment on column flywheel._embedders.last_error is 'Its latest failure.';
+comment on column flywheel._embedders.retired_at is 'When another took its place; its vectors are removed a little later.';
+
+-- Apart from _embedders, whose rows the upkeep keeps locked while it enqueues.
+create table flywheel._embedder_states (
+  embedder_id integer not null,
+  failures integer not null default 0,
+  pauses integer not null default 0,
+  paused_until timestamptz,
+  probe_token bigint,
+  last_error text,
+  constraint _embedder_states_pkey primary key (embedder_id),
+  constraint _embedder_states_embedder_id_fkey foreign key (embedder_id)
+    references flywheel._embedders on delete cascade
+) with (fillfactor = 20);
+
+comment on table flywheel._embedder_states is 'How embedders that are not in the database are doing.';
+comment on column flywheel._embedder_states.embedder_id is 'The embedder.';
+comment on column flywheel._embedder_states.failures is 'Failures since its last success.';
+comment on column flywheel._embedder_states.pauses is 'How often it was paused since its last success.';
+comment on column flywheel._embedder_states.paused_until is 'No claim of its texts before; after it, one that finds out.';
+comment on column flywheel._embedder_states.probe_token is 'Token of the claim that finds out.';
+comment on column flywheel._embedder_states.last_error is 'Its latest failure, until it succeeds.';
 
 -- Each store of an embedder is a table partitioned by segment. New vectors go to the open segment,
 -- which is searched exactly; a closed one has an HNSW index.
@@ -124,7 +141,6 @@ create table flywheel._embedding_jobs (
   priority smallint not null default 0,
   run_at timestamptz not null,
   attempts smallint not null default 0,
-  is_alone boolean not null default false,
   state text not null default 'pending',
   token bigint,
   leased_until timestamptz,
@@ -144,13 +160,24 @@ comment on column flywheel._embedding_jobs.store is 'log or examples.';
 comment on column flywheel._embedding_jobs.item_id is 'The trace or example.';
 comment on column flywheel._embedding_jobs.priority is '0 for what has just arrived, 1 for a backfill.';
 comment on column flywheel._embedding_jobs.run_at is 'Not to be claimed before.';
-comment on column flywheel._embedding_jobs.attempts is 'Claims so far.';
-comment on column flywheel._embedding_jobs.is_alone is 'Whether it is sent by itself, because a batch with it was refused.';
+comment on column flywheel._embedding_jobs.attempts is 'Claims that count. The more, the fewer others are sent with it.';
 comment on column flywheel._embedding_jobs.state is 'pending or dead.';
 comment on column flywheel._embedding_jobs.token is 'Fencing token of the latest claim.';
 comment on column flywheel._embedding_jobs.leased_until is 'When the claim ends by itself.';
 comment on column flywheel._embedding_jobs.worker is 'Who claimed it last.';
 comment on column flywheel._embedding_jobs.last_error is 'Its latest failure.';
+
+-- Texts that a worker got with one claim.
+create type flywheel._text_batch as (
+  embedder_id integer,
+  token bigint,
+  reserved_tokens integer,
+  stores text[],
+  item_ids uuid[],
+  revisions integer[]
+);
+
+comment on type flywheel._text_batch is 'Texts that a worker got with one claim.';
 
 create table flywheel._index_policy (
   only_row boolean not null default true,

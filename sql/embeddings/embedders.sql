@@ -92,16 +92,17 @@ begin
   v_embedder := flywheel._find_embedder(name);
   select e.* into v_building from flywheel._embedders as e where e.state = 'building';
   if v_building.embedder_id is distinct from v_embedder.embedder_id and v_building.embedder_id is not null then
-    update flywheel._embedders as e set state = 'ready', backfilled_to = null where e.embedder_id = v_building.embedder_id;
-    perform flywheel._retire_stores(v_building);
+    perform flywheel._retire_embedder(v_building);
   end if;
   if v_embedder.state = 'ready' then
+    perform flywheel._drop_stores(v_embedder);  -- what is left of an earlier use has missed what came since
     perform flywheel._create_store(v_embedder, 'log');
     perform flywheel._create_store(v_embedder, 'examples');
     -- From the smallest id; what arrives from now on is seen to besides.
     update flywheel._embedders as e
-    set state = 'building', backfilled_to = flywheel._no_span(), failures = 0, paused_until = null, last_error = null
+    set state = 'building', backfilled_to = flywheel._no_span(), retired_at = null
     where e.embedder_id = v_embedder.embedder_id;
+    delete from flywheel._embedder_states as s where s.embedder_id = v_embedder.embedder_id;
     if v_embedder.provider <> 'hash' then
       perform flywheel._enqueue_embeddings(
         v_embedder.embedder_id, 'examples', array(select x.example_id from flywheel._examples as x), 1
@@ -133,7 +134,7 @@ begin
   elsif v_embedder.provider = 'hash' then
     raise exception 'hash is built in' using errcode = 'LF203', hint = 'It answers when no other embedder can.';
   end if;
-  perform flywheel._retire_stores(v_embedder);
+  perform flywheel._drop_stores(v_embedder);
   delete from flywheel._embedders as e where e.embedder_id = v_embedder.embedder_id;
 end
 $$;
@@ -177,11 +178,12 @@ select
   e.max_chars,
   (select count(*) from flywheel._embedding_jobs as j where j.embedder_id = e.embedder_id and j.state = 'pending') as pending,
   (select count(*) from flywheel._embedding_jobs as j where j.embedder_id = e.embedder_id and j.state = 'dead') as dead,
-  e.paused_until,
-  e.last_error,
+  s.paused_until,
+  s.last_error,
   e.created_at,
   e.activated_at
-from flywheel._embedders as e;
+from flywheel._embedders as e
+left join flywheel._embedder_states as s on s.embedder_id = e.embedder_id;
 
 comment on view flywheel.embedders is 'What turns texts into vectors, and which is in use.';
 comment on column flywheel.embedders.name is 'Name of the embedder.';

@@ -105,10 +105,12 @@ as $$
   insert into flywheel._embedding_jobs as j (embedder_id, store, item_id, priority, run_at)
   select _enqueue_embeddings.embedder_id, _enqueue_embeddings.store, i.item_id, _enqueue_embeddings.priority, flywheel.now()
   from unnest(item_ids) as i (item_id)
-  -- One that is at work, or dead, has a newer text now.
+  order by i.item_id
+  -- One that is at work, or dead, has a newer text now; a backfill has nothing to add.
   on conflict on constraint _embedding_jobs_pkey do update
-  set priority = least(j.priority, excluded.priority), run_at = excluded.run_at, attempts = 0, is_alone = false,
-    state = 'pending', token = null, leased_until = null, last_error = null;
+  set priority = excluded.priority, run_at = excluded.run_at, attempts = 0,
+    state = 'pending', token = null, leased_until = null, last_error = null
+  where excluded.priority = 0;
 $$;
 
 comment on function flywheel._enqueue_embeddings(integer, text, uuid[], integer) is
@@ -177,7 +179,7 @@ declare
   v_trace_ids uuid[];
 begin
   if embedder.provider <> 'hash'
-    and (select count(*) from (select from flywheel._embedding_jobs as j where j.embedder_id = embedder.embedder_id limit 10000) as j) = 10000 then
+    and (select count(*) from (select from flywheel._embedding_jobs as j where j.embedder_id = embedder.embedder_id and j.state = 'pending' limit 10000) as j) = 10000 then
     return 0;
   end if;
   v_trace_ids := array(
@@ -201,57 +203,6 @@ $$;
 
 comment on function flywheel._continue_backfill(flywheel._embedders, integer) is
   'Embeds or enqueues the next traces that were there before the embedder. Returns how many were looked at.';
-
--- The new index is complete: what is asked from now on is asked of it.
-create or replace function flywheel._cut_over()
-returns boolean
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-declare
-  v_new flywheel._embedders;
-  v_old flywheel._embedders;
-begin
-  select e.* into v_new
-  from flywheel._embedders as e
-  where e.state = 'building' and e.backfilled_to is null
-    and not exists (
-      select from flywheel._embedding_jobs as j where j.embedder_id = e.embedder_id and j.state = 'pending'
-    );
-  if not found then
-    return false;
-  end if;
-  update flywheel._embedders as e set state = 'ready' where e.state = 'active' returning e.* into v_old;
-  update flywheel._embedders as e
-  set state = 'active', activated_at = flywheel.now()
-  where e.embedder_id = v_new.embedder_id;
-  perform flywheel._retire_stores(v_old);
-  return true;
-end
-$$;
-
-comment on function flywheel._cut_over() is 'Makes the embedder that has been building the active one, if it has all vectors.';
-
-create or replace function flywheel._retire_stores(embedder flywheel._embedders)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-begin
-  perform flywheel._drop_store(embedder.embedder_id, 'log');
-  if embedder.provider <> 'hash' then
-    perform flywheel._drop_store(embedder.embedder_id, 'examples');
-  end if;
-  delete from flywheel._embedding_jobs as j where j.embedder_id = embedder.embedder_id;
-end
-$$;
-
-comment on function flywheel._retire_stores(flywheel._embedders) is
-  'Removes the vectors of an embedder that is not used any more; those of hash that answer when a network does not stay.';
 
 create or replace function flywheel.embed_texts(
   max_seconds double precision default 2, out embedded bigint, out is_more boolean
@@ -518,7 +469,8 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('flywheel.index_vectors', 0)) then
     return;
   end if;
-  is_more := flywheel._remove_stale_vectors(20000) > 0;
+  is_more := flywheel._drop_retired_stores();
+  is_more := flywheel._remove_stale_vectors(20000) > 0 or is_more;
   for v_store in
     select s.embedder_id, s.store from flywheel._vector_segments as s where s.state = 'open' order by s.part
   loop

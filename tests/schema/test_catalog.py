@@ -196,6 +196,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "python_validator", "_allowed_hosts", "add_references", "remove_references", "calibrate_knn", "_call_knn",
         "create_metric", "alter_metric", "drop_metric", "refresh_metric", "run_metric_tasks",
         "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
+        "claim_embeddings", "complete_embeddings", "fail_embeddings", "extend_embeddings", "release_embeddings", "retry_embeddings",
         "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",
         "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
         "create_schedule", "alter_schedule", "drop_schedule", "enable_schedule", "disable_schedule", "run_schedule",
@@ -250,7 +251,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            calls = r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|_retention_batch|apply_retention|_forget|sweep|purge)"
+            calls = r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|_add_vectors|_retention_batch|apply_retention|_forget|sweep|purge)"
             assert re.search(rf"{calls}|nextval|{locks}", body), name
 
 
