@@ -20,7 +20,7 @@ FIGURES = (
     "python_runaways", "builtin_quality", "builtin_speed", "judge_replies", "queue_peers",
     "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
     "drain_claims", "drain_latency",
-    "many_validators", "retention_latency", "full_table",
+    "metric_cost", "many_validators", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)
 

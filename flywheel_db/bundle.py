@@ -20,7 +20,6 @@ _AFTER_TABLES = (
     "functions",
     "embeddings",
     "knn",
-    "statistics",
     "metrics",
     "maintenance",
     "plpython",

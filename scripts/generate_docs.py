@@ -54,8 +54,6 @@ _FAMILIES = {
     "functions/labels.sql": "Labels and corrections",
     "metrics/6_functions.sql": "Metrics",
     "metrics/5_tasks.sql": "Metrics",
-    "statistics/associations.sql": "Which validators matter, and what fails",
-    "statistics/clusters.sql": "Which validators matter, and what fails",
     "embeddings/few_shot.sql": "Examples for a judge's prompt",
     "embeddings/few_shot_by_vector.sql": "Examples for a judge's prompt",
     "embeddings/corrections.sql": "Examples for the application's prompt",
@@ -65,6 +63,7 @@ _FAMILIES = {
     "embeddings/health.sql": "Looking after the index",
     "knn/references.sql": "Validators by nearest neighbours",
     "knn/calibration.sql": "Validators by nearest neighbours",
+    "metrics/0_sketches.sql": "Metrics",
     "functions/imports.sql": "Resumable imports",
     "base/clock.sql": "Clock and ids",
 }
@@ -89,6 +88,7 @@ _CODES = {
     "LF104": "The view of a metric is gone.",
     "LF105": "The active embedder is not in the database, so a text cannot be embedded there.",
     "LF106": "There are too few labelled rows to calibrate with.",
+    "LF107": "Metrics are changed in a transaction that is not READ COMMITTED.",
     "LF201": "There is a validator, a metric or something else of that name already.",
     "LF202": "Something was changed by somebody else meanwhile.",
     "LF203": "A model or an embedder is in use and cannot be dropped.",
@@ -219,7 +219,7 @@ select p.oid, p.proname as name, p.prokind::text as kind,
   ) as parameters
 from pg_proc as p
 where p.pronamespace = 'flywheel'::regnamespace
-  and p.proname !~ '^_(check|score|reason|try|python)_\d+$'
+  and p.proname !~ '^_(check|score|reason|try|python|stream)_\d+(_e\d+(_raw)?)?$'
   and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
 order by p.proname collate "C", pg_get_function_identity_arguments(p.oid) collate "C"
 """
@@ -330,7 +330,7 @@ def _link(name: str) -> str:
 def _family(name: str) -> str:
     for path, heading in _FAMILIES.items():
         text = (ROOT / "sql" / path).read_text(encoding="utf-8")
-        if re.search(rf"create or replace (function|procedure) flywheel\.{name}\(", text):
+        if re.search(rf"create or replace (function|procedure|aggregate) flywheel\.{name}\(", text):
             return heading
     return "Other"
 

@@ -84,13 +84,25 @@ grant execute on function
   flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
   flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
-  flywheel._tasks(), flywheel._expiry(interval),
-  flywheel._bucket(double precision), flywheel._bucket_value(integer), flywheel._cached_tokens(jsonb),
-  flywheel._phi(bigint, bigint, bigint, bigint), flywheel._correlation_interval(double precision, bigint)
+  flywheel._tasks(), flywheel._expiry(interval)
   to flywheel_reader, flywheel_labeler;
+
+-- What incremental metrics are read with, and what a query may aggregate with.
 grant execute on function
-  flywheel.validator_associations(text, text, timestamptz),
-  flywheel.cluster_failures(text, timestamptz, integer, integer)
+  flywheel._variance_of_sums(numeric, numeric, numeric, boolean),
+  flywheel._special_or(numeric, numeric, numeric, numeric, boolean),
+  flywheel._quantile_of_buckets(integer[], bigint[], double precision),
+  flywheel._quantile_value(integer),
+  flywheel._quantile_bucket(double precision),
+  flywheel._quantile_add(bigint[], double precision),
+  flywheel._quantile_final(bigint[], double precision),
+  flywheel.quantile(double precision, double precision),
+  flywheel._distinct_count_of_buckets(integer[], bigint[]),
+  flywheel._distinct_estimate(double precision, bigint),
+  flywheel._distinct_bucket(anyelement),
+  flywheel._distinct_add(smallint[], anyelement),
+  flywheel._distinct_final(smallint[]),
+  flywheel.distinct_count(anyelement)
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -126,7 +138,11 @@ grant execute on function
   flywheel._is_approved(flywheel._validator_versions)
   to flywheel_worker;
 grant execute on procedure flywheel.work(double precision, integer) to flywheel_worker;
-grant execute on function flywheel.run_metric_tasks(double precision) to flywheel_worker;
+grant execute on function
+  flywheel.fold_metrics(double precision),
+  flywheel.refresh_metrics(double precision),
+  flywheel.run_metric_tasks(double precision)
+  to flywheel_worker;
 grant select on
   flywheel.models, flywheel.queue_health, flywheel.jobs, flywheel.workers, flywheel.embedders, flywheel.index_health,
   flywheel.schedules
@@ -260,10 +276,13 @@ grant execute on function
 -- The role that owns the metrics' views. It reads what a reader reads, and what the built-in ones need.
 grant create on schema flywheel to flywheel_metric;
 grant select on
-  flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions,
-  flywheel._newest_versions
+  flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions
   to flywheel_metric;
-grant execute on function flywheel._index_metric_table(text) to flywheel_metric;
+grant execute on function
+  flywheel._index_metric_table(text),
+  flywheel._quantile_bucket(double precision),
+  flywheel._distinct_bucket(anyelement)
+  to flywheel_metric;
 
 -- Blanket revocation above also hit what is made per validator.
 do $$
@@ -324,11 +343,21 @@ begin
     where p.pronamespace = 'flywheel'::regnamespace
       and p.proname = any (array[
         '_make_metric_view', '_drop_metric_relation', '_plan_metric', '_make_metric_table', '_index_metric_table',
-        '_refresh_metric_table', '_comment_metric'
+        '_refresh_metric_table', '_comment_metric',
+        '_tg_traces__emit_inserted', '_tg_traces__emit_updated', '_tg_traces__emit_deleted',
+        '_tg_spans__emit_inserted', '_tg_spans__emit_updated', '_tg_spans__emit_deleted',
+        '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted'
       ])
       and p.proowner <> 'flywheel_metric'::regrole
   loop
     execute pg_catalog.format('alter function %s owner to flywheel_metric', v_function);
+  end loop;
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^_stream_\d+_e\d+(_raw)?$'
+  loop
+    execute pg_catalog.format('grant execute on function %s to flywheel_metric', v_function);
   end loop;
 end
 $$;

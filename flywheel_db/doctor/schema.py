@@ -46,6 +46,15 @@ RUN_AS_METRIC = (
     "_index_metric_table",
     "_refresh_metric_table",
     "_comment_metric",
+    "_tg_traces__emit_inserted",
+    "_tg_traces__emit_updated",
+    "_tg_traces__emit_deleted",
+    "_tg_spans__emit_inserted",
+    "_tg_spans__emit_updated",
+    "_tg_spans__emit_deleted",
+    "_tg_verdicts__emit_inserted",
+    "_tg_verdicts__emit_updated",
+    "_tg_verdicts__emit_deleted",
 )
 
 GRANT = "grant flywheel_writer (or _reader, _labeler, _admin) to the user"
@@ -193,7 +202,7 @@ def check_functions(connection: Connection) -> Iterator[Finding]:
             well = False
             yield error("functions", f"{function} is not SECURITY DEFINER", REAPPLY)
         # Compiled functions qualify every name instead: a SET clause would cost too much.
-        if definer and not has_path and function not in RUN_AS_VALIDATOR:
+        if definer and not has_path and function not in _RUN_AS:
             well = False
             yield error("functions", f"{function} has no search_path of its own", REAPPLY)
         if definer and is_public:

@@ -49,6 +49,34 @@ comment on column flywheel._metrics.problem_at is 'When.';
 comment on column flywheel._metrics.created_at is 'When it was created.';
 comment on column flywheel._metrics.created_by is 'Role that created it.';
 
+create table flywheel._metric_streams (
+  stream_id integer generated always as identity,
+  fact text not null,
+  keys jsonb not null,
+  condition jsonb,
+  measures jsonb not null,
+  state text not null,
+  writers text[],
+  filled_at timestamptz,
+  fill_ms double precision,
+  folded_at timestamptz,
+  constraint _metric_streams_pkey primary key (stream_id),
+  constraint fact_is_known check (fact in ('traces', 'spans', 'verdicts')),
+  constraint state_is_new_ready_or_retired check (state in ('new', 'ready', 'retired'))
+);
+
+comment on table flywheel._metric_streams is 'What is kept current of a fact for incremental metrics: groups and measures. The tables _stream_<id>... hold it.';
+comment on column flywheel._metric_streams.stream_id is 'Identity of the stream; its tables are named after it.';
+comment on column flywheel._metric_streams.fact is 'traces, spans or verdicts.';
+comment on column flywheel._metric_streams.keys is 'What it groups by: expressions as arrays of tokens.';
+comment on column flywheel._metric_streams.condition is 'Which rows count, if not all: an expression.';
+comment on column flywheel._metric_streams.measures is 'What it keeps of each group, in the order of its columns.';
+comment on column flywheel._metric_streams.state is 'new (fed, not filled yet), ready, or retired (not fed any more, not dropped yet).';
+comment on column flywheel._metric_streams.writers is 'Transactions that have to end before the stream can be filled or dropped.';
+comment on column flywheel._metric_streams.filled_at is 'When it was filled from the rows.';
+comment on column flywheel._metric_streams.fill_ms is 'How long that took.';
+comment on column flywheel._metric_streams.folded_at is 'When deltas were last folded into it.';
+
 -- It was a view before it was a metric; those who read it keep it.
 do $$
 begin

@@ -52,6 +52,9 @@ begin
     when 'materialized' then
       perform flywheel._make_metric_table(v_table, metric.query);
       perform flywheel._make_metric_view(metric.name, format('select * from flywheel.%I', v_table));
+    when 'incremental' then
+      perform flywheel._make_incremental(metric);
+      return;
   end case;
   update flywheel._metrics as m
   set is_built = true, problem = null, problem_at = null,
@@ -72,6 +75,10 @@ set standard_conforming_strings = on
 as $$
 begin
   perform flywheel._drop_metric_relation(flywheel._metric_table(metric.metric_id));
+  if metric.stream_id is not null then
+    update flywheel._metrics as m set stream_id = null where m.metric_id = metric.metric_id;
+    perform flywheel._retire_streams();
+  end if;
 end
 $$;
 

@@ -15,7 +15,10 @@ begin
       using errcode = 'LF104',
         hint = 'It was dropped together with something it read. Give the metric a query that works: flywheel.alter_metric(..., query => ...).';
   end if;
-  if metric.storage <> 'materialized' then
+  if metric.storage = 'incremental' then
+    perform flywheel._refill_stream(s) from flywheel._metric_streams as s where s.stream_id = metric.stream_id;
+    return;
+  elsif metric.storage = 'view' then
     return;
   end if;
   perform flywheel._refresh_metric_table(flywheel._metric_table(metric.metric_id), metric.name, metric.query);
@@ -53,7 +56,68 @@ $$;
 
 comment on function flywheel._try_refresh_metric(flywheel._metrics) is 'Refreshes a metric; false, and a problem noted, if that fails.';
 
-create or replace function flywheel.run_metric_tasks(max_seconds double precision default 10)
+-- A stream that cannot be built or folded now is left as it is: its metrics stay exact.
+create or replace function flywheel._try_advance_stream(stream flywheel._metric_streams)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set lock_timeout = '2s'
+as $$
+begin
+  return flywheel._advance_stream(stream);
+exception when lock_not_available or deadlock_detected then
+  return false;
+when others then
+  if sqlstate like '40%' or sqlstate like '57%' then
+    raise;
+  end if;
+  update flywheel._metrics as m set problem = sqlerrm, problem_at = flywheel.now() where m.stream_id = stream.stream_id;
+  return false;
+end
+$$;
+
+comment on function flywheel._try_advance_stream(flywheel._metric_streams) is 'Takes the next step of a stream; false if that has to wait.';
+
+create or replace function flywheel.fold_metrics(max_seconds double precision default 10)
+returns bigint
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_end constant timestamptz := clock_timestamp() + make_interval(secs => max_seconds);
+  v_stream flywheel._metric_streams;
+  v_moved bigint;
+  v_total bigint := 0;
+begin
+  for v_stream in select s.* from flywheel._metric_streams as s order by s.folded_at nulls first, s.stream_id loop
+    exit when clock_timestamp() >= v_end;
+    if v_stream.state <> 'ready' then
+      -- Who changes metrics at this moment takes the step himself.
+      if current_setting('transaction_isolation') = 'read committed'
+        and pg_try_advisory_xact_lock(hashtextextended('flywheel._metrics', 0)) then
+        perform flywheel._try_advance_stream(v_stream);
+      end if;
+    elsif pg_try_advisory_xact_lock(flywheel._stream_lock(v_stream.stream_id)) then
+      loop
+        v_moved := flywheel._fold_stream(v_stream);
+        v_total := v_total + v_moved;
+        exit when v_moved < 100000 or clock_timestamp() >= v_end;
+      end loop;
+    end if;
+  end loop;
+  return v_total;
+end
+$$;
+
+comment on function flywheel.fold_metrics(double precision) is
+  'Moves what has been written since into what incremental metrics keep, and fills new ones. They are exact without it, only slower to read. Call it every few seconds; sessions never wait for each other in it. Returns the number of deltas moved.';
+
+create or replace function flywheel.refresh_metrics(max_seconds double precision default 10)
 returns integer
 language plpgsql
 volatile
@@ -67,7 +131,7 @@ declare
   v_done integer := 0;
 begin
   -- One at a time; who comes second has nothing to do.
-  if not pg_try_advisory_xact_lock(hashtextextended('flywheel.run_metric_tasks', 0)) then
+  if not pg_try_advisory_xact_lock(hashtextextended('flywheel.refresh_metrics', 0)) then
     return 0;
   end if;
   for v_metric in
@@ -84,5 +148,21 @@ begin
 end
 $$;
 
+comment on function flywheel.refresh_metrics(double precision) is
+  'Refreshes the materialized metrics that are due by their refresh_every. Starts nothing new after max_seconds. Returns how many were refreshed; 0 at once while another session is at it.';
+
+create or replace function flywheel.run_metric_tasks(max_seconds double precision default 10)
+returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  perform flywheel.fold_metrics(max_seconds / 2);
+  return flywheel.refresh_metrics(max_seconds / 2);
+end
+$$;
+
 comment on function flywheel.run_metric_tasks(double precision) is
-  'Does what metrics need in the background: refreshes materialized ones that are due. Starts nothing new after max_seconds. Call it every few seconds. Returns the number of tasks done; 0 at once while another session is at it.';
+  'Everything metrics need in the background: fold_metrics() and refresh_metrics(). Returns how many materialized metrics were refreshed.';

@@ -140,11 +140,40 @@ $$;
 comment on function flywheel._tg_spans__truncate_dependents() is
   'Removes all verdicts and jobs about spans when the spans are truncated.';
 
+create or replace function flywheel._tg_facts__emit_truncated()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_table text;
+begin
+  -- Readers see the table itself empty at once, too: TRUNCATE knows no snapshots.
+  for v_table in
+    select c.relname
+    from flywheel._metric_streams as s
+    join flywheel._facts() as f on f.name = s.fact and f.base = tg_table_name
+    join pg_class as c on c.relnamespace = 'flywheel'::regnamespace and c.relkind = 'r'
+      and c.relname ~ ('^_stream_' || s.stream_id || '(_items|_deltas|_item_deltas)?$')
+  loop
+    execute format('truncate flywheel.%I', v_table);
+  end loop;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_facts__emit_truncated() is 'Empties the streams of a fact that is truncated.';
+
 -- The compiled functions must exist before the triggers that call them.
 do $$
 begin
   if to_regprocedure('flywheel._tg_spans__validate_updated()') is null then
     perform flywheel._compile();
+  end if;
+  if to_regprocedure('flywheel._tg_verdicts__emit_deleted()') is null then
+    perform flywheel._compile_streams('traces'), flywheel._compile_streams('spans'), flywheel._compile_streams('verdicts');
   end if;
 end
 $$;
@@ -154,3 +183,12 @@ comment on function flywheel._tg_traces__validate_updated() is 'Compiled: valida
 comment on function flywheel._tg_spans__validate_inserted() is 'Compiled: validates the rows of an INSERT into spans.';
 comment on function flywheel._tg_spans__validate_updated() is 'Compiled: validates the new revisions of an UPDATE of spans.';
 comment on function flywheel._gate(uuid, text, text, text, jsonb) is 'Compiled: runs the validators that read no output on one input.';
+comment on function flywheel._tg_traces__emit_inserted() is 'Compiled: appends what an INSERT changes to the streams of metrics.';
+comment on function flywheel._tg_traces__emit_updated() is 'Compiled: appends what an UPDATE changes to the streams of metrics.';
+comment on function flywheel._tg_traces__emit_deleted() is 'Compiled: appends what a DELETE changes to the streams of metrics.';
+comment on function flywheel._tg_spans__emit_inserted() is 'Compiled: appends what an INSERT changes to the streams of metrics.';
+comment on function flywheel._tg_spans__emit_updated() is 'Compiled: appends what an UPDATE changes to the streams of metrics.';
+comment on function flywheel._tg_spans__emit_deleted() is 'Compiled: appends what a DELETE changes to the streams of metrics.';
+comment on function flywheel._tg_verdicts__emit_inserted() is 'Compiled: appends what an INSERT changes to the streams of metrics.';
+comment on function flywheel._tg_verdicts__emit_updated() is 'Compiled: appends what an UPDATE changes to the streams of metrics.';
+comment on function flywheel._tg_verdicts__emit_deleted() is 'Compiled: appends what a DELETE changes to the streams of metrics.';

@@ -33,7 +33,31 @@ begin
       ('spans', '_200_delete_dependents',
         'after delete on flywheel.spans referencing old table as old_rows for each statement execute function flywheel._tg_spans__delete_dependents()'),
       ('spans', '_210_truncate_dependents',
-        'after truncate on flywheel.spans for each statement execute function flywheel._tg_spans__truncate_dependents()')
+        'after truncate on flywheel.spans for each statement execute function flywheel._tg_spans__truncate_dependents()'),
+      ('traces', '_300_emit_inserted',
+        'after insert on flywheel.traces referencing new table as new_rows for each statement execute function flywheel._tg_traces__emit_inserted()'),
+      ('traces', '_310_emit_updated',
+        'after update on flywheel.traces referencing old table as old_rows new table as new_rows for each statement execute function flywheel._tg_traces__emit_updated()'),
+      ('traces', '_320_emit_deleted',
+        'after delete on flywheel.traces referencing old table as old_rows for each statement execute function flywheel._tg_traces__emit_deleted()'),
+      ('traces', '_330_emit_truncated',
+        'after truncate on flywheel.traces for each statement execute function flywheel._tg_facts__emit_truncated()'),
+      ('spans', '_300_emit_inserted',
+        'after insert on flywheel.spans referencing new table as new_rows for each statement execute function flywheel._tg_spans__emit_inserted()'),
+      ('spans', '_310_emit_updated',
+        'after update on flywheel.spans referencing old table as old_rows new table as new_rows for each statement execute function flywheel._tg_spans__emit_updated()'),
+      ('spans', '_320_emit_deleted',
+        'after delete on flywheel.spans referencing old table as old_rows for each statement execute function flywheel._tg_spans__emit_deleted()'),
+      ('spans', '_330_emit_truncated',
+        'after truncate on flywheel.spans for each statement execute function flywheel._tg_facts__emit_truncated()'),
+      ('_verdicts', '_300_emit_inserted',
+        'after insert on flywheel._verdicts referencing new table as new_rows for each statement execute function flywheel._tg_verdicts__emit_inserted()'),
+      ('_verdicts', '_310_emit_updated',
+        'after update on flywheel._verdicts referencing old table as old_rows new table as new_rows for each statement execute function flywheel._tg_verdicts__emit_updated()'),
+      ('_verdicts', '_320_emit_deleted',
+        'after delete on flywheel._verdicts referencing old table as old_rows for each statement execute function flywheel._tg_verdicts__emit_deleted()'),
+      ('_verdicts', '_330_emit_truncated',
+        'after truncate on flywheel._verdicts for each statement execute function flywheel._tg_facts__emit_truncated()')
     ) as t (table_name, trigger_name, definition)
     where not exists (
       select from pg_catalog.pg_trigger as g

@@ -22,10 +22,24 @@ select
   end as skipped_reason,
   v.duration_ms,
   v.created_at,
-  v.details
+  v.details,
+  k.pipeline,
+  k.variant,
+  k.environment,
+  k.release,
+  k.node,
+  k.day
 from flywheel._verdicts as v
 join flywheel._validator_versions as r on r.version_id = v.version_id
-join flywheel._validators as d on d.validator_id = r.validator_id;
+join flywheel._validators as d on d.validator_id = r.validator_id
+-- An aggregate has one row, whatever copies there are. So the planner leaves it out of a query that
+-- names none of its columns, looks one key up for one verdict, and remembers the keys it has seen.
+left join lateral (
+  select min(k.pipeline) as pipeline, min(k.variant) as variant, min(k.environment) as environment,
+    min(k.release) as release, min(k.node) as node, min(k.day) as day
+  from flywheel._dimensions as k
+  where k.dimension_id = v.dimension_id
+) as k on true;
 
 comment on view flywheel.verdicts is
   'What each validator found: at most one row per (target, validator, version), about the target''s current revision.';
@@ -47,3 +61,9 @@ comment on column flywheel.verdicts.skipped_reason is 'Why there was nothing to 
 comment on column flywheel.verdicts.duration_ms is 'Milliseconds the check took, where each is measured; null for set-based SQL.';
 comment on column flywheel.verdicts.created_at is 'When the verdict was written.';
 comment on column flywheel.verdicts.details is 'Anything else the validator returned.';
+comment on column flywheel.verdicts.pipeline is 'Pipeline when the verdict was written.';
+comment on column flywheel.verdicts.variant is 'Variant when the verdict was written.';
+comment on column flywheel.verdicts.environment is 'Environment when the verdict was written.';
+comment on column flywheel.verdicts.release is 'Release when the verdict was written.';
+comment on column flywheel.verdicts.node is 'Node of the span; null when the subject is the trace.';
+comment on column flywheel.verdicts.day is 'UTC day on which the trace or span started.';

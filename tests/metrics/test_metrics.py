@@ -326,3 +326,19 @@ def test_the_storage_of_a_built_in_metric_is_the_users(db: Connection) -> None:
         "where name = 'pass_rates'"
     ).fetchone()
     assert row == ("materialized", "01:00:00", True)
+
+
+def test_retention_may_keep_what_was_counted(connect: Callable[..., Connection]) -> None:
+    session = connect()
+    session.execute(
+        "select flywheel.create_metric('by_pipeline', %s, 'incremental')", (BY_PIPELINE,)
+    )
+    _insert(session, "a", "a", "b")
+    with session.transaction():
+        session.execute("set local flywheel.keep_rollups = 'on'")
+        session.execute("delete from flywheel.traces where pipeline = 'a'")
+    session.execute("delete from flywheel.traces where pipeline = 'b'")
+    assert _rows(session) == [("a", 2)]
+    # Rebuilt, it says what is there.
+    session.execute("select flywheel.refresh_metric('by_pipeline')")
+    assert _rows(session) == []

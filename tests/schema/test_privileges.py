@@ -10,10 +10,6 @@ PUBLIC_VIEWS = {
     "failures",
     "coverage",
     "pass_rates",
-    "score_distributions",
-    "usage",
-    "validator_correlations",
-    "low_performers",
     "validators",
     "jobs",
     "builtin_validators",
@@ -54,7 +50,6 @@ CORRECTION_FUNCTIONS = {
     "similar_corrections_by_vector",
     "prompt_examples",
 }
-STATISTICS_FUNCTIONS = {"validator_associations", "cluster_failures"}
 FEW_SHOT_FUNCTIONS = {"few_shot", "few_shot_by_vector", "explain_few_shot"}
 ADMIN_FUNCTIONS = {
     "create_validator",
@@ -125,6 +120,8 @@ WORKER_FUNCTIONS = {
     "index_vectors",
     "measure_index",
     "work",
+    "fold_metrics",
+    "refresh_metrics",
     "run_metric_tasks",
     "run_schedules",
 }
@@ -147,19 +144,28 @@ WORKER_VIEWS = {
     "schedules",
 }
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
-# What the built-in metrics compute with.
+# Of metrics: what aggregates, and what reads what was aggregated.
 METRIC_FUNCTIONS = {
-    "_wilson_interval",
-    "_bucket",
-    "_bucket_value",
-    "_cached_tokens",
-    "_phi",
-    "_correlation_interval",
+    "quantile",
+    "distinct_count",
+    "_variance_of_sums",
+    "_special_or",
+    "_quantile_of_buckets",
+    "_quantile_value",
+    "_quantile_bucket",
+    "_quantile_add",
+    "_quantile_final",
+    "_distinct_count_of_buckets",
+    "_distinct_estimate",
+    "_distinct_bucket",
+    "_distinct_add",
+    "_distinct_final",
 }
-READER_FUNCTIONS = {
+READER_FUNCTIONS = METRIC_FUNCTIONS | {
     "_generation",
     "_no_span",
     "_is_sampled",
+    "_wilson_interval",
     "_builtins",
     "_requires_approval",
     "_is_approved",
@@ -168,7 +174,7 @@ READER_FUNCTIONS = {
     "_job_kind",
     "_tasks",
     "_expiry",
-} | METRIC_FUNCTIONS
+}
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
     "flywheel_admin": {
@@ -176,6 +182,7 @@ PRIVATE_FUNCTIONS = {
         "_no_span",
         "_job_kind",
         "_is_sampled",
+        "_wilson_interval",
         "_backfill_batch",
         "_builtins",
         # create_validator() runs as its caller, who makes the code of a Python validator.
@@ -190,8 +197,8 @@ PRIVATE_FUNCTIONS = {
         "_tasks",
         "_expiry",
     }
-    | METRIC_FUNCTIONS
-    | WORK_FUNCTIONS,
+    | WORK_FUNCTIONS
+    | METRIC_FUNCTIONS,
     "flywheel_writer": {"_generation"},
     "flywheel_labeler": READER_FUNCTIONS,
     "flywheel_reader": READER_FUNCTIONS,
@@ -270,7 +277,7 @@ def test_functions(populated: Connection, role: str) -> None:
     if role in ("flywheel_writer", "flywheel_labeler", "flywheel_reader", "flywheel_admin"):
         expected |= CORRECTION_FUNCTIONS
     if role in ("flywheel_labeler", "flywheel_reader", "flywheel_admin"):
-        expected |= FEW_SHOT_FUNCTIONS | STATISTICS_FUNCTIONS
+        expected |= FEW_SHOT_FUNCTIONS
     if role in ("flywheel_labeler", "flywheel_admin"):
         expected |= LABELER_FUNCTIONS
     if role in ("flywheel_worker", "flywheel_admin"):
@@ -296,10 +303,10 @@ def test_every_public_object_is_in_the_matrix(populated: Connection) -> None:
         | LABELER_FUNCTIONS
         | CORRECTION_FUNCTIONS
         | FEW_SHOT_FUNCTIONS
-        | STATISTICS_FUNCTIONS
         | ADMIN_FUNCTIONS
         | WORKER_FUNCTIONS
         | EVERYONES_FUNCTIONS
+        | {name for name in METRIC_FUNCTIONS if not name.startswith("_")}
     )
 
 

@@ -1,7 +1,7 @@
 -- The dimension's key is in the verdict, so no trace is read.
 select flywheel._set_builtin_metric(
   name => 'pass_rates',
-  storage => 'view',
+  storage => 'incremental',
   refresh_every => null,
   description => 'Share of passing verdicts per validator version, pipeline, variant, environment, release, node and UTC day. Sum passed and n to group more coarsely.',
   columns => $json${

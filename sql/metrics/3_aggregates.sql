@@ -1,0 +1,460 @@
+-- What a stream keeps for an aggregate (its measures), and how the aggregate is read from that.
+--
+--   aggregate          measures                 read as
+--   count(x)           count                    sum
+--   sum(x), avg(x)     count, sum               sum, sum / count
+--   stddev, variance   count, sum, sumsq        their formula, in exact decimals
+--   bool_and, bool_or  count, true              comparison
+--   min(x), max(x)     count, min, rmin         min, once what was removed is known to lie above
+--   quantile(x)        histogram                sketches.sql
+--   distinct_count(x)  registers                sketches.sql
+--
+-- Every measure can be subtracted, so a deleted row leaves nothing behind: floats are added as
+-- decimals of 15 digits, infinities and NaNs are counted, and minima and maxima are kept together
+-- with the extreme of what was removed (streams.sql).
+
+create or replace function flywheel._is_aggregate(schema_name text, name text)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select exists (
+    select from pg_proc as p
+    where p.prokind = 'a' and p.proname = name and p.pronamespace = to_regnamespace(schema_name)
+  );
+$$;
+
+comment on function flywheel._is_aggregate(text, text) is 'Whether there is an aggregate of this name.';
+
+-- The place of a measure in the list, which it is added to if it is not there. What stands for it in
+-- a reading is its number between two control characters, which no token holds.
+create or replace function flywheel._with_measure(
+  inout measures jsonb, kind text, arg jsonb, filter jsonb, out place text
+)
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_measure constant jsonb := jsonb_build_object('kind', kind, 'arg', arg, 'filter', filter);
+  v_number integer := (
+    select m.position
+    from jsonb_array_elements(measures) with ordinality as m (measure, position)
+    where m.measure = v_measure
+  );
+begin
+  if v_number is null then
+    measures := measures || jsonb_build_array(v_measure);
+    v_number := jsonb_array_length(measures);
+  end if;
+  place := E'\x01' || v_number || E'\x02';
+end
+$$;
+
+comment on function flywheel._with_measure(jsonb, text, jsonb, jsonb) is 'Adds a measure to a list, unless it is in it, and tells what stands for it in a reading.';
+
+-- One aggregate call. type is that of its argument.
+create or replace function flywheel._read_aggregate(
+  inout measures jsonb, name text, arg jsonb, filter jsonb, type text, direct text, out reading text
+)
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_is_float constant boolean := type in ('real', 'double precision');
+  v_can_be_special constant boolean := v_is_float or type = 'numeric';
+  v_kind constant text := case
+    when name in ('every', 'bool_and') then 'bool_and'
+    when name like 'stddev%' or name like 'var%' then 'variance'
+    else name
+  end;
+  v_count text;
+  v_sum text;
+  v_square text;
+  v_other text;
+begin
+  if arg is null then
+    select w.measures, w.place into measures, v_count from flywheel._with_measure(measures, 'rows', null, filter) as w;
+    reading := format('coalesce(sum(%s), 0)::bigint', v_count);
+    return;
+  end if;
+  if v_kind in ('quantile', 'distinct_count') then
+    select w.measures, w.place into measures, v_other
+    from flywheel._with_measure(measures, case v_kind when 'quantile' then 'histogram' else 'registers' end, arg, filter) as w;
+    reading := format(
+      'flywheel._%1$s_of_buckets(array_agg(s.bucket) filter (where s.item = %2$s), array_agg(s.n) filter (where s.item = %2$s)%3$s)',
+      v_kind, v_other, ', ' || direct
+    );
+    return;
+  end if;
+
+  select w.measures, w.place into measures, v_count from flywheel._with_measure(measures, 'count', arg, filter) as w;
+  v_count := format('sum(%s)', v_count);
+  case v_kind
+    when 'count' then
+      reading := format('coalesce(%s, 0)::bigint', v_count);
+    when 'bool_and', 'bool_or' then
+      select w.measures, w.place into measures, v_other from flywheel._with_measure(measures, 'true', arg, filter) as w;
+      reading := format(
+        'case when %1$s > 0 then %2$s end', v_count,
+        case v_kind when 'bool_or' then format('coalesce(sum(%s), 0) > 0', v_other) else format('coalesce(sum(%s), 0) = %s', v_other, v_count) end
+      );
+    when 'min', 'max' then
+      select w.measures, w.place into measures, v_other from flywheel._with_measure(measures, v_kind, arg, filter) as w;
+      -- Its partner follows it, always.
+      measures := (select w.measures from flywheel._with_measure(measures, 'r' || v_kind, arg, filter) as w);
+      reading := format('case when %s > 0 then %s(%s) end', v_count, v_kind, v_other);
+    when 'sum', 'avg', 'variance' then
+      select w.measures, w.place into measures, v_sum from flywheel._with_measure(measures, 'sum', arg, filter) as w;
+      v_sum := format('sum(%s)', v_sum);
+      if type = 'interval' then
+        reading := format('case when %s > 0 then %s%s end', v_count, v_sum, case v_kind when 'avg' then ' / ' || v_count || '::double precision' else '' end);
+        return;
+      end if;
+      if v_kind = 'variance' then
+        select w.measures, w.place into measures, v_square from flywheel._with_measure(measures, 'sumsq', arg, filter) as w;
+        reading := format(
+          'flywheel._variance_of_sums(%s, %s, sum(%s), %s)', v_count, v_sum, v_square, (name not in ('stddev_pop', 'var_pop'))::text
+        );
+        if name like 'stddev%' then
+          reading := format('sqrt(%s)', reading);
+        end if;
+      elsif v_kind = 'avg' then
+        reading := format('(%s / nullif(%s, 0)::numeric)', v_sum, v_count);
+      else
+        reading := v_sum;
+      end if;
+      if v_can_be_special then
+        -- Not numbers at all: they decide alone, and count.
+        select w.measures, w.place into measures, v_other from flywheel._with_measure(measures, 'nan', arg, filter) as w;
+        v_square := format('sum(%s)', v_other);
+        select w.measures, w.place into measures, v_other from flywheel._with_measure(measures, 'infinity', arg, filter) as w;
+        v_square := v_square || format(', sum(%s)', v_other);
+        select w.measures, w.place into measures, v_other from flywheel._with_measure(measures, '-infinity', arg, filter) as w;
+        v_square := v_square || format(', sum(%s)', v_other);
+        reading := format('flywheel._special_or(%s, %s, %s)', reading, v_square, (v_kind = 'variance')::text);
+      end if;
+      reading := format(
+        'case when %s > 0 then (%s)::%s end', v_count, reading,
+        case
+          when v_is_float then case when v_kind = 'sum' then type else 'double precision' end
+          when v_kind = 'sum' and type in ('smallint', 'integer') then 'bigint'
+          else 'numeric'
+        end
+      );
+  end case;
+end
+$$;
+
+comment on function flywheel._read_aggregate(jsonb, text, jsonb, jsonb, text, text) is
+  'How an aggregate is read from the measures of a stream, which are added to the list.';
+
+create or replace function flywheel._variance_of_sums(n numeric, s numeric, ss numeric, is_sample boolean)
+returns numeric
+language sql
+immutable
+parallel safe
+begin atomic
+  select case
+    when n > is_sample::integer then greatest((ss * n - s * s) / (n * (n - is_sample::integer)), 0)
+  end;
+end;
+
+comment on function flywheel._variance_of_sums(numeric, numeric, numeric, boolean) is
+  'Variance from count, sum and sum of squares, which are exact: nothing cancels.';
+
+create or replace function flywheel._special_or(
+  finite numeric, nans numeric, infinities numeric, minus_infinities numeric, is_variance boolean
+)
+returns numeric
+language sql
+immutable
+parallel safe
+begin atomic
+  select case
+    when coalesce(nans, 0) > 0 or is_variance and coalesce(infinities, 0) + coalesce(minus_infinities, 0) > 0
+      or coalesce(infinities, 0) > 0 and coalesce(minus_infinities, 0) > 0 then 'NaN'
+    when coalesce(infinities, 0) > 0 then 'Infinity'
+    when coalesce(minus_infinities, 0) > 0 then '-Infinity'
+    else finite
+  end;
+end;
+
+comment on function flywheel._special_or(numeric, numeric, numeric, numeric, boolean) is
+  'What a sum, mean or variance comes to when there were NaNs and infinities beside the finite sum.';
+
+-- Rewrites a clause of the block: keys become what is kept of them, aggregates what is read of them.
+create or replace function flywheel._read_clause(
+  inout measures jsonb, tokens text[], alias text, fact text, keys jsonb, out reading text
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_tokens constant text[] := flywheel._bind_columns(tokens, alias);
+  v_depths constant integer[] := flywheel._token_depths(v_tokens);
+  v_read text[] := '{}'::text[];
+  v_schema text;
+  v_name text;
+  v_open integer;
+  v_close integer;
+  v_args jsonb;
+  v_arg jsonb;
+  v_filter jsonb;
+  v_direct text;
+  v_type text;
+  v_text text;
+  v_key record;
+  i integer := 1;
+begin
+  while i <= cardinality(v_tokens) loop
+    -- An aggregate.
+    v_open := null;
+    if v_tokens[i] = 'flywheel' and v_tokens[i + 1] = '.' and v_tokens[i + 3] = '(' then
+      v_schema := 'flywheel';
+      v_name := v_tokens[i + 2];
+      v_open := i + 3;
+    elsif v_tokens[i + 1] = '(' and v_tokens[i] ~ '^[a-z]' and (i = 1 or v_tokens[i - 1] <> '.') then
+      v_schema := 'pg_catalog';
+      v_name := v_tokens[i];
+      v_open := i + 1;
+    end if;
+    if v_open is not null and flywheel._is_aggregate(v_schema, v_name) then
+      v_close := (select min(n) from generate_series(v_open + 1, cardinality(v_tokens)) as n where v_tokens[n] = ')' and v_depths[n] = v_depths[v_open]);
+      v_args := coalesce((select jsonb_agg(a) from flywheel._split_tokens(v_tokens[v_open + 1 : v_close - 1]) as a), '[]');
+      v_filter := null;
+      v_direct := null;
+      if v_tokens[v_close + 1] = 'WITHIN' then
+        v_direct := array_to_string(v_tokens[v_open + 1 : v_close - 1], ' ');
+        v_open := v_close + 3;
+        v_close := (select min(n) from generate_series(v_open + 1, cardinality(v_tokens)) as n where v_tokens[n] = ')' and v_depths[n] = v_depths[v_open]);
+        v_args := (select jsonb_agg(a) from flywheel._split_tokens(v_tokens[v_open + 3 : v_close - 1]) as a);
+      end if;
+      if v_tokens[v_close + 1] = 'FILTER' then
+        v_open := v_close + 2;
+        v_close := (select min(n) from generate_series(v_open + 1, cardinality(v_tokens)) as n where v_tokens[n] = ')' and v_depths[n] = v_depths[v_open]);
+        v_filter := to_jsonb(flywheel._bind_columns(v_tokens[v_open + 2 : v_close - 1], alias));
+      end if;
+      if v_tokens[v_close + 1] is distinct from 'OVER' then
+        v_arg := v_args -> 0;
+        if v_arg = '["*"]' then
+          v_arg := null;
+        end if;
+        if v_name not in (
+            'count', 'sum', 'avg', 'min', 'max', 'bool_and', 'bool_or', 'every', 'stddev', 'stddev_samp', 'stddev_pop',
+            'variance', 'var_samp', 'var_pop', 'quantile', 'distinct_count'
+          ) or v_arg ->> 0 = 'DISTINCT' or flywheel._json_tokens(v_arg) @> array['ORDER'] or jsonb_array_length(v_args) > 1 then
+          perform flywheel._refuse_incremental(
+            format('%s cannot be updated from a change alone', case when v_arg ->> 0 = 'DISTINCT' then v_name || '(DISTINCT ...)' else v_name || '()' end),
+            case
+              when v_name = 'count' then 'flywheel.distinct_count(x) can, within 2 %.'
+              when v_name like 'percentile%' or v_name = 'mode' then 'flywheel.quantile(0.5) within group (order by x) can, within 1 %.'
+              else 'Use storage => ''materialized''.'
+            end
+          );
+        end if;
+        v_type := null;
+        if v_arg is not null then
+          v_arg := to_jsonb(flywheel._bind_columns(flywheel._json_tokens(v_arg), alias));
+          v_type := (select d.type from flywheel._describe_expression(fact, flywheel._json_tokens(v_arg)) as d);
+        end if;
+        if v_filter is not null then
+          perform flywheel._describe_expression(fact, flywheel._json_tokens(v_filter));
+        end if;
+        if v_name in ('sum', 'avg') and v_type not in ('smallint', 'integer', 'bigint', 'numeric', 'real', 'double precision', 'interval') then
+          perform flywheel._refuse_incremental(format('it takes the %s of a %s', v_name, v_type), 'Cast it to numeric.');
+        end if;
+        select r.measures, r.reading into measures, v_text
+        from flywheel._read_aggregate(measures, v_name, v_arg, v_filter, v_type, v_direct) as r;
+        v_read := v_read || v_text;
+        i := v_close + 1;
+        continue;
+      end if;
+    end if;
+
+    -- A key, the longest first.
+    select k.tokens, k.reading into v_key
+    from (
+      select flywheel._json_tokens(k -> 'tokens') as tokens, k ->> 'reading' as reading
+      from jsonb_array_elements(keys) as k
+    ) as k
+    where v_tokens[i : i + cardinality(k.tokens) - 1] = k.tokens
+    order by cardinality(k.tokens) desc
+    limit 1;
+    if found then
+      v_read := v_read || v_key.reading;
+      i := i + cardinality(v_key.tokens);
+      continue;
+    end if;
+
+    if v_tokens[i] like '{%}' then
+      perform flywheel._refuse_incremental(
+        format('%s is neither grouped by nor aggregated', btrim(v_tokens[i], '{}')), 'Group by it.'
+      );
+    end if;
+    v_read := v_read || v_tokens[i];
+    i := i + 1;
+  end loop;
+  reading := array_to_string(v_read, ' ');
+end
+$$;
+
+comment on function flywheel._read_clause(jsonb, text[], text, text, jsonb) is
+  'A clause of the block as it reads from a stream, and the measures it needs.';
+
+-- Type of an expression over a fact, and whether it can raise. Refuses what a writer's session could
+-- change the meaning of, and what somebody could drop.
+create or replace function flywheel._describe_expression(fact text, tokens text[], out type text, out is_total boolean)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set check_function_bodies = on
+as $$
+declare
+  v_function text;
+  v_columns constant text[] := flywheel._bound_columns(tokens);
+  v_unknown text;
+begin
+  select c.name into v_unknown
+  from unnest(v_columns) as c (name)
+  where not exists (select from flywheel._fact_columns(fact) as f where f.name = c.name);
+  if found then
+    perform flywheel._refuse_incremental(
+      format('it reads the column %s', v_unknown),
+      'An incremental metric over ' || fact || ' reads '
+        || array_to_string(array(select f.name from flywheel._fact_columns(fact) as f), ', ') || '.'
+    );
+  end if;
+  if tokens && array['SELECT'] then
+    perform flywheel._refuse_incremental(
+      'a subquery stands where rows are grouped or aggregated', 'Put it into an outer query, or use storage => ''materialized''.'
+    );
+  end if;
+
+  execute format(
+    'create or replace view flywheel._expression_probe as select (%s) as expression from (select %s) as n',
+    flywheel._bound_text(tokens),
+    coalesce(
+      (
+        select string_agg(format('null::%s as %I', f.type, f.name), ', ')
+        from flywheel._fact_columns(fact) as f
+        where f.name = any (v_columns)
+      ),
+      '1 as one'
+    )
+  );
+  type := (
+    select format_type(a.atttypid, null) from pg_attribute as a
+    where a.attrelid = to_regclass('flywheel._expression_probe') and a.attnum = 1
+  );
+  execute 'drop view flywheel._expression_probe';
+  perform flywheel._make_expression('_expression_probe', fact, tokens, type);
+
+  select p.oid::regprocedure::text into v_function
+  from pg_proc as e, flywheel._tree_functions(e.prosqlbody::text) as f (oid)
+  join pg_proc as p on p.oid = f.oid
+  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
+    and p.provolatile <> 'i'
+    -- Where the zone is a constant, it does not depend on the session.
+    and p.oid <> 'pg_catalog.date_trunc(text, timestamptz, text)'::regprocedure
+  limit 1;
+  if found then
+    perform flywheel._refuse_incremental(
+      format('%s depends on the time or on settings of the session', v_function),
+      'For days in a time zone: date_trunc(''day'', created_at, ''UTC''). To compare with now(), group by the day and filter in an outer query.'
+    );
+  end if;
+
+  select coalesce(d.refclassid::regclass || ' ' || d.refobjid::text, '') into v_function
+  from pg_proc as e
+  join pg_depend as d on d.classid = 'pg_proc'::regclass and d.objid = e.oid
+  left join pg_proc as p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
+    and d.refclassid in ('pg_type'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass)
+    and p.pronamespace is distinct from 'flywheel'::regnamespace
+  limit 1;
+  if found then
+    perform flywheel._refuse_incremental(
+      'it uses a function, type or operator that somebody could drop',
+      'What runs inside every INSERT uses PostgreSQL''s own. Use storage => ''materialized''.'
+    );
+  end if;
+
+  is_total := (
+    select flywheel._is_total(e.prosqlbody::text, 0)
+    from pg_proc as e
+    where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
+  );
+  perform flywheel._drop_functions('_expression_probe');
+end
+$$;
+
+comment on function flywheel._describe_expression(text, text[]) is
+  'Type of an expression over a fact and whether it can raise; refuses what cannot be kept current.';
+
+create or replace function flywheel._bound_text(tokens text[])
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select string_agg(
+    case when t.token like '{%}' then format('%I', substr(t.token, 2, length(t.token) - 2)) else t.token end, ' ' order by t.position
+  )
+  from unnest(tokens) with ordinality as t (token, position);
+$$;
+
+comment on function flywheel._bound_text(text[]) is 'A bound expression as SQL over columns of their own names.';
+
+-- flywheel.<name>(the columns it reads), its names bound to objects now.
+create or replace function flywheel._make_expression(function_name text, fact text, tokens text[], type text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  execute format(
+    'create or replace function flywheel.%I(%s) returns %s language sql stable parallel safe begin atomic select (%s); end',
+    function_name,
+    (
+      select string_agg(format('%I %s', f.name, f.type), ', ' order by f.name)
+      from flywheel._fact_columns(fact) as f
+      where f.name = any (flywheel._bound_columns(tokens))
+    ),
+    type, flywheel._bound_text(tokens)
+  );
+end
+$$;
+
+comment on function flywheel._make_expression(text, text, text[], text) is 'Makes a function of an expression over a fact.';
+
+create or replace function flywheel._drop_functions(function_name text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_function regprocedure;
+begin
+  for v_function in
+    select p.oid from pg_proc as p where p.pronamespace = 'flywheel'::regnamespace and p.proname = function_name
+  loop
+    execute format('drop function %s', v_function);
+  end loop;
+end
+$$;
+
+comment on function flywheel._drop_functions(text) is 'Drops the functions of this name, if there are any.';

@@ -1,0 +1,401 @@
+-- A stream keeps, for one fact, one condition and one list of group keys, the measures that the
+-- metrics reading it need.
+--
+--   _stream_N          a row per group: what has been folded
+--   _stream_N_deltas   a row per group and statement: what was added (w > 0) and taken away since
+--   _stream_N_items, _stream_N_item_deltas   the same for the buckets of sketches
+--
+-- A statement that changes the fact appends deltas, in its own transaction: no two writers ever touch
+-- the same row. A metric reads both, added up, so it is exact at every commit, however much has been
+-- folded. Folding moves deltas into the groups, in one statement, by one session at a time.
+
+create or replace function flywheel._measure_column(number bigint)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select 'm' || number;
+$$;
+
+comment on function flywheel._measure_column(bigint) is 'The column a stream keeps a measure in.';
+
+create or replace function flywheel._is_item(measure jsonb)
+returns boolean
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select measure ->> 'kind' in ('histogram', 'registers');
+$$;
+
+comment on function flywheel._is_item(jsonb) is 'Whether a measure is the buckets of a sketch.';
+
+-- The expressions of a stream that are more than a column, each once: number N is _stream_N_eN.
+create or replace function flywheel._stream_expressions(stream flywheel._metric_streams)
+returns table (tokens text[], number bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select flywheel._json_tokens(e.expression), row_number() over (order by min(e.position))
+  from (
+    select k.tokens as expression, k.position from jsonb_array_elements(stream.keys) with ordinality as k (tokens, position)
+    union all
+    select stream.condition, 1000
+    union all
+    select e.expression, 2000 + m.position
+    from jsonb_array_elements(stream.measures) with ordinality as m (measure, position),
+      lateral (values (m.measure -> 'arg'), (m.measure -> 'filter')) as e (expression)
+  ) as e
+  where jsonb_typeof(e.expression) = 'array' and not (jsonb_array_length(e.expression) = 1 and e.expression ->> 0 like '{%}')
+  group by e.expression;
+$$;
+
+comment on function flywheel._stream_expressions(flywheel._metric_streams) is 'The expressions a stream has functions for.';
+
+-- An expression as it is evaluated over a row n of the fact's table: every name in it is qualified.
+create or replace function flywheel._stream_call(stream flywheel._metric_streams, expression jsonb)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select case
+    when jsonb_array_length(expression) = 1 and expression ->> 0 like '{%}' then (
+      select c.expression from flywheel._fact_columns(stream.fact) as c where _stream_call.expression ->> 0 = '{' || c.name || '}'
+    )
+    else format(
+      'flywheel._stream_%s_e%s(%s)', stream.stream_id,
+      (select e.number from flywheel._stream_expressions(stream) as e where to_jsonb(e.tokens) = _stream_call.expression),
+      (
+        select string_agg(c.expression, ', ' order by c.name)
+        from flywheel._fact_columns(stream.fact) as c
+        where c.name = any (flywheel._bound_columns(flywheel._json_tokens(_stream_call.expression)))
+      )
+    )
+  end
+  where jsonb_typeof(expression) = 'array';
+$$;
+
+comment on function flywheel._stream_call(flywheel._metric_streams, jsonb) is 'An expression of a stream as SQL over a row of its fact.';
+
+create or replace function flywheel._stream_type(stream flywheel._metric_streams, expression jsonb)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select case
+    when jsonb_array_length(expression) = 1 and expression ->> 0 like '{%}' then (
+      select c.type from flywheel._fact_columns(stream.fact) as c where _stream_type.expression ->> 0 = '{' || c.name || '}'
+    )
+    else (
+      select format_type(p.prorettype, null)
+      from flywheel._stream_expressions(stream) as e
+      join pg_proc as p on p.proname = format('_stream_%s_e%s', stream.stream_id, e.number) and p.pronamespace = 'flywheel'::regnamespace
+      where to_jsonb(e.tokens) = _stream_type.expression
+    )
+  end
+  where jsonb_typeof(expression) = 'array';
+$$;
+
+comment on function flywheel._stream_type(flywheel._metric_streams, jsonb) is 'Type of an expression of a stream.';
+
+-- What cannot raise is inlined. What can is null where it does: it must not fail somebody's INSERT,
+-- and a row leaves the stream with the value it came with.
+create or replace function flywheel._make_stream_expressions(stream flywheel._metric_streams)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_expression record;
+  v_name text;
+  v_arguments text;
+  v_names text;
+begin
+  for v_expression in
+    select e.tokens, e.number, d.type, d.is_total
+    from flywheel._stream_expressions(stream) as e, lateral flywheel._describe_expression(stream.fact, e.tokens) as d
+  loop
+    v_name := format('_stream_%s_e%s', stream.stream_id, v_expression.number);
+    if v_expression.is_total then
+      perform flywheel._make_expression(v_name, stream.fact, v_expression.tokens, v_expression.type);
+    else
+      perform flywheel._make_expression(v_name || '_raw', stream.fact, v_expression.tokens, v_expression.type);
+      select string_agg(format('%I %s', f.name, f.type), ', ' order by f.name), string_agg(format('%I', f.name), ', ' order by f.name)
+      into v_arguments, v_names
+      from flywheel._fact_columns(stream.fact) as f
+      where f.name = any (flywheel._bound_columns(v_expression.tokens));
+      execute format(
+        E'create or replace function flywheel.%I(%s) returns %s language plpgsql stable as %L',
+        v_name, v_arguments, v_expression.type,
+        format(E'#variable_conflict use_variable\nbegin\n  return flywheel.%I(%s);\nexception when others then\n  return null;\nend', v_name || '_raw', v_names)
+      );
+    end if;
+  end loop;
+  for v_expression in
+    select p.oid::regprocedure as signature
+    from pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ format('^_stream_%s_e\d', stream.stream_id)
+  loop
+    execute format('revoke all on function %s from public', v_expression.signature);
+    execute format('grant execute on function %s to flywheel_metric', v_expression.signature);
+    execute format('comment on function %s is %L', v_expression.signature, 'An expression of an incremental metric, its names bound.');
+  end loop;
+end
+$$;
+
+comment on function flywheel._make_stream_expressions(flywheel._metric_streams) is 'Makes the functions of a stream''s expressions.';
+
+-- The measure of some rows, as SQL. event: inserted, deleted, or updated, where n.sign says which rows
+-- came and which went. Null for the buckets of sketches.
+create or replace function flywheel._measure_text(stream flywheel._metric_streams, measure jsonb, event text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_kind constant text := measure ->> 'kind';
+  v_call constant text := flywheel._stream_call(stream, measure -> 'arg');
+  v_type constant text := flywheel._stream_type(stream, measure -> 'arg');
+  v_filter constant text := flywheel._stream_call(stream, measure -> 'filter');
+  v_is_special constant boolean := v_type in ('real', 'double precision', 'numeric');
+  v_conditions text[] := array_remove(array[v_filter], null);
+  v_value text;
+  v_aggregate text := 'sum';
+  v_cast text := '';
+begin
+  -- As a decimal that can be taken away again, exactly.
+  v_value := case
+    when v_type in ('real', 'double precision') then format('(%s)::pg_catalog.numeric', v_call)
+    when v_type in ('smallint', 'integer') and event <> 'inserted' then format('(%s)::pg_catalog.int8', v_call)
+    else format('(%s)', v_call)
+  end;
+  case v_kind
+    when 'rows', 'count' then
+      if v_kind = 'count' then
+        v_conditions := v_conditions || format('%s is not null', v_call);
+      end if;
+      v_value := case event when 'inserted' then '1' when 'deleted' then '''-1''::pg_catalog.int4' else 'n.sign' end;
+    when 'true' then
+      v_conditions := v_conditions || v_call;
+      v_value := case event when 'inserted' then '1' when 'deleted' then '''-1''::pg_catalog.int4' else 'n.sign' end;
+    when 'nan', 'infinity', '-infinity' then
+      v_conditions := v_conditions || format('%s operator(pg_catalog.=) %L', v_call, v_kind);
+      v_value := case event when 'inserted' then '1' when 'deleted' then '''-1''::pg_catalog.int4' else 'n.sign' end;
+    when 'sum', 'sumsq' then
+      if v_is_special then
+        v_conditions := v_conditions || format('%s operator(pg_catalog.<>) all (''{NaN,Infinity,-Infinity}'')', v_call);
+      end if;
+      if v_kind = 'sumsq' then
+        v_value := format('%1$s::pg_catalog.numeric operator(pg_catalog.*) %1$s::pg_catalog.numeric', v_value);
+      end if;
+      v_value := case
+        when event = 'inserted' then v_value
+        when event = 'deleted' then format('operator(pg_catalog.-) (%s)', v_value)
+        when v_type = 'interval' then format('%s operator(pg_catalog.*) n.sign::pg_catalog.float8', v_value)
+        else format('(%s) operator(pg_catalog.*) n.sign', v_value)
+      end;
+      v_cast := case
+        when v_type = 'interval' then ''
+        when v_kind = 'sum' and v_type in ('smallint', 'integer') then '::pg_catalog.int8'
+        else '::pg_catalog.numeric'
+      end;
+    when 'min', 'max', 'rmin', 'rmax' then
+      v_aggregate := right(v_kind, 3);
+      v_value := v_call;
+      -- Numbers that are no numbers are extremes like others, so only the sign matters.
+      if event = 'updated' then
+        v_conditions := v_conditions || format('n.sign operator(pg_catalog.%s) 0', case when v_kind like 'r%' then '<' else '>' end);
+      elsif (event = 'deleted') <> (v_kind like 'r%') then
+        return format('null::%s', v_type);
+      end if;
+    else
+      return null;
+  end case;
+  return format(
+    'pg_catalog.%s(%s)%s%s', v_aggregate, v_value,
+    case when v_conditions <> '{}' then format(' filter (where %s)', array_to_string(v_conditions, ' and ')) end,
+    v_cast
+  );
+end
+$$;
+
+comment on function flywheel._measure_text(flywheel._metric_streams, jsonb, text) is 'A measure of the rows of a change, as SQL.';
+
+-- The rows of a change and what has to be looked up for them. changed: where the rows of the fact are.
+create or replace function flywheel._stream_rows(stream flywheel._metric_streams, event text, source text default null)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_columns constant text[] := array(
+    select distinct c.name
+    from (
+      select jsonb_array_elements(stream.keys) union all select stream.condition
+      union all select m -> 'arg' from jsonb_array_elements(stream.measures) as m
+      union all select m -> 'filter' from jsonb_array_elements(stream.measures) as m
+    ) as e (expression),
+      unnest(flywheel._bound_columns(flywheel._json_tokens(case jsonb_typeof(e.expression) when 'array' then e.expression else '[]' end))) as c (name)
+    order by c.name
+  );
+  v_lookups constant text[] := array(
+    select distinct c.lookup from flywheel._fact_columns(stream.fact) as c where c.name = any (v_columns) and c.lookup is not null
+  );
+  -- The columns of the table itself that these come from.
+  v_stored text := (
+    select string_agg(distinct c.name, ', ' order by c.name)
+    from (
+      select format('n.%I', a.attname) as name
+      from pg_attribute as a
+      where a.attrelid = to_regclass(format('flywheel.%I', (select f.base from flywheel._facts() as f where f.name = stream.fact)))
+        and a.attnum > 0 and not a.attisdropped
+        and (
+          a.attname = any (v_columns)
+          or stream.fact = 'verdicts' and (
+            a.attname = 'status' and 'passed' = any (v_columns)
+            or a.attname = 'version_id' and 'version' = any (v_lookups)
+            or a.attname = 'dimension_id' and 'dimension' = any (v_lookups)
+          )
+        )
+    ) as c
+  );
+begin
+  return case event
+    when 'inserted' then format('%s as n', coalesce(source, 'new_rows'))
+    when 'deleted' then 'old_rows as n'
+    -- What has not changed in any column that counts cancels out.
+    else format(
+      $rows$(
+      select %1$s, pg_catalog.sum(n.sign) as sign
+      from (
+        select %2$s '-1'::pg_catalog.int4 as sign from old_rows as n
+        union all
+        select %2$s 1 from new_rows as n
+      ) as n
+      %3$s
+      having pg_catalog.sum(n.sign) operator(pg_catalog.<>) 0
+    ) as n$rows$,
+      coalesce(v_stored, '1 as one'), v_stored || ',', 'group by ' || v_stored
+    )
+  end
+  || case when 'version' = any (v_lookups) then E'\n    left join flywheel._validator_versions as r on r.version_id operator(pg_catalog.=) n.version_id'
+    || E'\n    left join flywheel._validators as d on d.validator_id operator(pg_catalog.=) r.validator_id' else '' end
+  || case when 'dimension' = any (v_lookups) then $rows$
+    left join lateral (
+      select d.* from flywheel._dimensions as d where d.dimension_id operator(pg_catalog.=) n.dimension_id limit 1
+    ) as k on true$rows$ else '' end
+  || coalesce(E'\n    where ' || flywheel._stream_call(stream, stream.condition), '');
+end
+$$;
+
+comment on function flywheel._stream_rows(flywheel._metric_streams, text, text) is
+  'FROM and WHERE of the statements that add a change to a stream.';
+
+-- "k1, k2": the keys; "expression as k1, ...": where they come from. A stream without keys has one group.
+create or replace function flywheel._stream_keys(stream flywheel._metric_streams)
+returns table (names text, expressions text, numbers text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select coalesce(string_agg('k' || k.position, ', ' order by k.position), 'k0'),
+    coalesce(string_agg(format('%s as k%s', flywheel._stream_call(stream, k.tokens), k.position), ', ' order by k.position), '0 as k0'),
+    coalesce(string_agg(k.position::text, ', ' order by k.position), '1')
+  from jsonb_array_elements(stream.keys) with ordinality as k (tokens, position);
+$$;
+
+comment on function flywheel._stream_keys(flywheel._metric_streams) is 'The group keys of a stream, for the statements that fill it.';
+
+-- select k1, ..., w, m1, ... from the rows of a change.
+create or replace function flywheel._stream_query(stream flywheel._metric_streams, event text, source text default null)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select format(
+    E'select %s, %s as w%s\n    from %s\n    group by %s',
+    k.expressions,
+    case event when 'inserted' then 'pg_catalog.count(*)' when 'deleted' then 'operator(pg_catalog.-) pg_catalog.count(*)' else 'pg_catalog.sum(n.sign)::pg_catalog.int8' end,
+    (
+      select string_agg(
+        format(E',\n      %s as %s', flywheel._measure_text(stream, m.measure, event), flywheel._measure_column(m.position)),
+        '' order by m.position
+      )
+      from jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
+      where not flywheel._is_item(m.measure)
+    ),
+    flywheel._stream_rows(stream, event, source),
+    k.numbers
+  )
+  from flywheel._stream_keys(stream) as k;
+$$;
+
+comment on function flywheel._stream_query(flywheel._metric_streams, text, text) is 'What a change adds to the groups of a stream.';
+
+-- The same for the buckets of sketches; null if there are none.
+create or replace function flywheel._stream_item_query(stream flywheel._metric_streams, event text, source text default null)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select string_agg(
+    format(
+      E'select %1$s, %2$s::pg_catalog.int2 as item, flywheel._%3$s_bucket(%4$s) as bucket, %5$s as n\n    from %6$s%7$s\n    group by %8$s, %9$s',
+      k.expressions,
+      m.position,
+      case m.measure ->> 'kind' when 'histogram' then 'quantile' else 'distinct' end,
+      flywheel._stream_call(stream, m.measure -> 'arg')
+        || case m.measure ->> 'kind' when 'histogram' then '::pg_catalog.float8' else '' end,
+      case event when 'inserted' then 'pg_catalog.count(*)' when 'deleted' then 'operator(pg_catalog.-) pg_catalog.count(*)' else 'pg_catalog.sum(n.sign)::pg_catalog.int8' end,
+      flywheel._stream_rows(stream, event, source),
+      case when stream.condition is null then E'\n    where ' else ' and ' end
+        || flywheel._stream_call(stream, m.measure -> 'arg') || ' is not null'
+        || coalesce(' and ' || flywheel._stream_call(stream, m.measure -> 'filter'), ''),
+      k.numbers,
+      (select count(*) + 3 from regexp_matches(k.numbers, ',', 'g'))
+    ),
+    E'\n    union all\n    ' order by m.position
+  )
+  from flywheel._stream_keys(stream) as k,
+    jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
+  where flywheel._is_item(m.measure);
+$$;
+
+comment on function flywheel._stream_item_query(flywheel._metric_streams, text, text) is 'What a change adds to the sketches of a stream.';
+
+-- Every column of the stream's row, without the keys: "w, m1, m2".
+create or replace function flywheel._stream_columns(stream flywheel._metric_streams)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select 'w' || coalesce(string_agg(', ' || flywheel._measure_column(m.position), '' order by m.position), '')
+  from jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
+  where not flywheel._is_item(m.measure);
+$$;
+
+comment on function flywheel._stream_columns(flywheel._metric_streams) is 'The columns of a stream that are no keys.';
