@@ -297,11 +297,11 @@ begin
     execute pg_catalog.format('grant execute on function %s to flywheel_validator', v_function);
   end loop;
 
-  -- The compiler asks what a Python validator reads; that compiles code and runs none.
+  -- The compiler asks what a Python validator reads; that compiles code and runs none. Nor does a vector.
   for v_function in
     select p.oid
     from pg_catalog.pg_proc as p
-    where p.pronamespace = 'flywheel'::regnamespace and p.proname in ('_describe_python', '_describe_builtin', '_boot_python', '_load_python_library', '_load_python_bytecode')
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname in ('_describe_python', '_describe_builtin', '_hash_weights_in_python', '_boot_python', '_load_python_library', '_load_python_bytecode')
   loop
     execute pg_catalog.format(
       'grant execute on function %s to %s', v_function,

@@ -279,3 +279,34 @@ def test_a_trace_is_not_compared_with_itself(db: Connection) -> None:
     db.execute("delete from flywheel._verdicts")
     db.execute("select flywheel.sweep()")
     assert {row[0]: row[1] for row in verdicts(db)}["quantum field theory"] == "failed"
+
+
+def test_roles_that_have_nothing_else_can_use_it(db: Connection) -> None:
+    db.execute("set role flywheel_admin")
+    create(db, "topic", options=", params => '{\"threshold\": 0.4}'")
+    add(db, TOPIC)
+    db.execute("set role flywheel_writer")
+    insert(db, "Where is my order?", "moon")
+    assert db.execute("select flywheel.input_ok('moon')").fetchone() == (False,)
+    with pytest.raises(errors.InsufficientPrivilege), db.transaction():
+        add(db, ["moon"])
+    with pytest.raises(errors.InsufficientPrivilege), db.transaction():
+        db.execute("select text from flywheel.reference_texts")
+    db.execute("set role flywheel_reader")
+    assert {row[0]: row[1] for row in verdicts(db)} == {
+        "moon": "failed",
+        "Where is my order?": "passed",
+    }
+    assert db.execute("select count(*) from flywheel.reference_texts").fetchone() == (3,)
+    db.execute("reset role")
+
+
+def test_it_works_without_python(db: Connection) -> None:
+    db.execute("drop function flywheel._hash_weights_in_python(text[])")
+    create(db, "topic", options=", params => '{\"threshold\": 0.4}'")
+    add(db, TOPIC)
+    insert(db, "how do i reset my password", "moon")
+    assert {row[0]: row[1] for row in verdicts(db)} == {
+        "how do i reset my password": "passed",
+        "moon": "failed",
+    }
