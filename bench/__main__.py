@@ -21,7 +21,7 @@ FIGURES = (
     "embedding_quality", "embedding_speed", "judge_replies", "queue_peers",
     "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
     "drain_claims", "drain_latency",
-    "metric_cost", "many_validators", "full_table",
+    "metric_cost", "many_validators", "retention_latency", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)
 

@@ -20,6 +20,7 @@ _AFTER_TABLES = (
     "functions",
     "embeddings",
     "knn",
+    "statistics",
     "metrics",
     "maintenance",
     "plpython",

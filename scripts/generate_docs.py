@@ -54,6 +54,8 @@ _FAMILIES = {
     "functions/labels.sql": "Labels and corrections",
     "metrics/6_functions.sql": "Metrics",
     "metrics/5_tasks.sql": "Metrics",
+    "statistics/associations.sql": "Which validators matter, and what fails",
+    "statistics/clusters.sql": "Which validators matter, and what fails",
     "embeddings/few_shot.sql": "Examples for a judge's prompt",
     "embeddings/few_shot_by_vector.sql": "Examples for a judge's prompt",
     "embeddings/corrections.sql": "Examples for the application's prompt",

@@ -84,7 +84,13 @@ grant execute on function
   flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
   flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
-  flywheel._tasks(), flywheel._expiry(interval)
+  flywheel._tasks(), flywheel._expiry(interval),
+  flywheel._bucket(double precision), flywheel._bucket_value(integer), flywheel._cached_tokens(jsonb),
+  flywheel._phi(bigint, bigint, bigint, bigint), flywheel._correlation_interval(double precision, bigint)
+  to flywheel_reader, flywheel_labeler;
+grant execute on function
+  flywheel.validator_associations(text, text, timestamptz),
+  flywheel.cluster_failures(text, timestamptz, integer, integer)
   to flywheel_reader, flywheel_labeler;
 
 -- What incremental metrics are read with, and what a query may aggregate with.
@@ -276,7 +282,8 @@ grant execute on function
 -- The role that owns the metrics' views. It reads what a reader reads, and what the built-in ones need.
 grant create on schema flywheel to flywheel_metric;
 grant select on
-  flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions
+  flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions,
+  flywheel._newest_versions
   to flywheel_metric;
 grant execute on function
   flywheel._index_metric_table(text),

@@ -38,6 +38,7 @@ _SCHEMA_CHECKS: tuple[tuple[str, Check], ...] = (
     ("dead letters", queue.check_dead),
     ("workers", queue.check_workers),
     ("schedules", maintenance.check_schedules),
+    ("retention", maintenance.check_retention),
     ("orphans", data.check_orphans),
     ("coverage", data.check_coverage),
 )

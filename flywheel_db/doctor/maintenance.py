@@ -1,4 +1,4 @@
-"""Whether the database's schedules are run, and whether what they run succeeds."""
+"""Whether schedules are run, whether what they run succeeds, and who removes what expires."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from psycopg import Connection
 from flywheel_db.doctor.finding import Finding, ok, warning
 
 _SCHEDULES = "schedules"
+_RETENTION = "retention"
 
 
 def check_schedules(connection: Connection) -> Iterator[Finding]:
@@ -39,3 +40,20 @@ def check_schedules(connection: Connection) -> Iterator[Finding]:
         )
     if not overdue and not failing:
         yield ok(_SCHEDULES, f"{len(rows)} are run" if rows else "there are none")
+
+
+def check_retention(connection: Connection) -> Iterator[Finding]:
+    """Whether somebody removes what has expired."""
+    rows = connection.execute("select count(*) from flywheel.retention").fetchall()
+    ((is_run,),) = connection.execute(
+        "select exists (select from flywheel.schedules where task = 'retention' and is_enabled)"
+    ).fetchall()
+    rules = rows[0][0]
+    if rules and not is_run:
+        yield warning(
+            _RETENTION,
+            f"{rules} are set, and no schedule removes what has expired",
+            "select flywheel.create_schedule('retention', 'retention', every => '5 minutes')",
+        )
+    else:
+        yield ok(_RETENTION, f"{rules} are set" if rules else "everything is kept")

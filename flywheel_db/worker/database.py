@@ -11,6 +11,7 @@ from flywheel_db.errors import Busy, ConnectionLost, FlywheelError, from_psycopg
 from flywheel_db.worker.catalog import Model
 from flywheel_db.worker.job import Job
 from flywheel_db.worker.queue import PROTOCOL, Failure, Run
+from flywheel_db.worker.schedules import AT_ONCE
 
 if TYPE_CHECKING:
     import psycopg
@@ -43,7 +44,7 @@ class Database:
 
         self._pool = pool("flywheel", 1, 6)
         # A task may take minutes: no claim waits for its connection.
-        self._schedules = pool("flywheel schedules", 0, 1)
+        self._schedules = pool("flywheel schedules", 0, AT_ONCE)
 
     async def __aenter__(self) -> Database:
         await self._pool.open()

@@ -14,11 +14,13 @@ from flywheel_db.worker.queue import Queue, is_passing
 _LOOK_SECONDS = 2.0
 _LONGEST_WAIT = 60.0
 # What a task is given. It does a bounded piece of work and is called again if there is more.
-_TASK_SECONDS = 10.0
+_TASK_SECONDS = 2.0
+# An index takes minutes to build, and metrics should not wait for it.
+AT_ONCE = 2
 
 
 class Schedules:
-    """Looks for what is due, and has it run one after the other, each in its own transaction."""
+    """Looks for what is due, and has it run, each in its own transaction."""
 
     def __init__(self, queue: Queue, counters: Counters) -> None:
         self._queue = queue
@@ -34,6 +36,9 @@ class Schedules:
 
         What goes wrong here is told, and nothing else suffers from it.
         """
+        await asyncio.gather(*(self._run(drain=drain) for _ in range(AT_ONCE)))
+
+    async def _run(self, *, drain: bool) -> None:
         trouble = 0.0
         while not self._stopping.is_set():
             try:

@@ -33,3 +33,15 @@ begin atomic
 end;
 
 comment on function flywheel._normalized(flywheel._vector) is 'The vector of length 1 in the same direction.';
+
+create or replace function flywheel._centroid(vectors flywheel._vector[])
+returns flywheel._vector
+language sql
+immutable
+parallel safe
+begin atomic
+  select l2_normalize(avg(v.embedding::vector))::flywheel._vector
+  from unnest(vectors) as v (embedding);
+end;
+
+comment on function flywheel._centroid(flywheel._vector[]) is 'The direction in which vectors of length 1 point on the whole.';

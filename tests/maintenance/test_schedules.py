@@ -7,6 +7,8 @@ import psycopg
 import pytest
 from psycopg import Connection, errors
 
+from flywheel_db import doctor
+
 Connect = Callable[..., Connection]
 At = Callable[[str], None]
 Task = Callable[..., None]
@@ -333,3 +335,35 @@ def test_a_session_that_dies_leaves_its_schedule_due(connect: Connect, make_task
         first.commit()
     assert run(second) == [("mine", "ok")]
     assert one(admin, "select runs from flywheel.schedules") == 1
+
+
+def doctor_says(dsn: str, name: str) -> list[tuple[str, str]]:
+    return [(found.level, found.message) for found in doctor.examine(dsn) if found.name == name]
+
+
+def test_doctor_says_when_nobody_runs_them_or_one_fails(
+    connect: Connect, dsn: str, make_task: Any
+) -> None:
+    admin = connect()
+    admin.execute("delete from flywheel._schedules")
+    assert doctor_says(dsn, "schedules") == [("ok", "there are none")]
+    make_task(admin, FAILS)
+    admin.execute("select flywheel.create_schedule('mine', 'index vectors', every => '1 hour')")
+    assert doctor_says(dsn, "schedules") == [("ok", "1 are run")]
+    admin.execute("update flywheel._schedules set next_run_at = '2026-01-01 00:00Z'")
+    late = "nobody runs mine; due since 2026-01-01 00:00:00 UTC"
+    assert doctor_says(dsn, "schedules") == [("warning", late)]
+    admin.execute("select flywheel.run_schedules()")
+    failing = "mine has failed 1 times in a row: the disk is full"
+    assert doctor_says(dsn, "schedules") == [("warning", failing)]
+
+
+def test_doctor_says_when_nobody_removes_what_expires(connect: Connect, dsn: str) -> None:
+    admin = connect()
+    assert doctor_says(dsn, "retention") == [("ok", "everything is kept")]
+    admin.execute("select flywheel.set_retention(null, '1 year')")
+    assert doctor_says(dsn, "retention") == [("ok", "1 are set")]
+    admin.execute("select flywheel.disable_schedule('retention')")
+    ((level, message),) = doctor_says(dsn, "retention")
+    assert level == "warning"
+    assert "no schedule removes" in message

@@ -226,6 +226,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "few_shot_by_vector", "similar_corrections", "similar_corrections_by_vector", "prompt_examples",
         "create_schedule", "alter_schedule", "drop_schedule", "enable_schedule", "disable_schedule", "run_schedule",
         "run_schedules", "set_retention", "drop_retention", "apply_retention", "forget_trace", "forget_user",
+        "validator_associations", "cluster_failures",
     }  # fmt: skip
 
 

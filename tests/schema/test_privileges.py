@@ -10,6 +10,10 @@ PUBLIC_VIEWS = {
     "failures",
     "coverage",
     "pass_rates",
+    "score_distributions",
+    "usage",
+    "validator_correlations",
+    "low_performers",
     "validators",
     "jobs",
     "builtin_validators",
@@ -50,6 +54,7 @@ CORRECTION_FUNCTIONS = {
     "similar_corrections_by_vector",
     "prompt_examples",
 }
+STATISTICS_FUNCTIONS = {"validator_associations", "cluster_failures"}
 FEW_SHOT_FUNCTIONS = {"few_shot", "few_shot_by_vector", "explain_few_shot"}
 ADMIN_FUNCTIONS = {
     "create_validator",
@@ -144,7 +149,7 @@ WORKER_VIEWS = {
     "schedules",
 }
 EVERYONES_FUNCTIONS = {"now", "uuidv7"}
-# Of metrics: what aggregates, and what reads what was aggregated.
+# Of metrics: what aggregates, what reads what was aggregated, what the built-in ones compute with.
 METRIC_FUNCTIONS = {
     "quantile",
     "distinct_count",
@@ -160,12 +165,17 @@ METRIC_FUNCTIONS = {
     "_distinct_bucket",
     "_distinct_add",
     "_distinct_final",
+    "_wilson_interval",
+    "_bucket",
+    "_bucket_value",
+    "_cached_tokens",
+    "_phi",
+    "_correlation_interval",
 }
-READER_FUNCTIONS = METRIC_FUNCTIONS | {
+READER_FUNCTIONS = {
     "_generation",
     "_no_span",
     "_is_sampled",
-    "_wilson_interval",
     "_builtins",
     "_requires_approval",
     "_is_approved",
@@ -174,7 +184,7 @@ READER_FUNCTIONS = METRIC_FUNCTIONS | {
     "_job_kind",
     "_tasks",
     "_expiry",
-}
+} | METRIC_FUNCTIONS
 # Private, and needed to evaluate a column default, a view or a batch of backfill().
 PRIVATE_FUNCTIONS = {
     "flywheel_admin": {
@@ -182,7 +192,6 @@ PRIVATE_FUNCTIONS = {
         "_no_span",
         "_job_kind",
         "_is_sampled",
-        "_wilson_interval",
         "_backfill_batch",
         "_builtins",
         # create_validator() runs as its caller, who makes the code of a Python validator.
@@ -197,8 +206,8 @@ PRIVATE_FUNCTIONS = {
         "_tasks",
         "_expiry",
     }
-    | WORK_FUNCTIONS
-    | METRIC_FUNCTIONS,
+    | METRIC_FUNCTIONS
+    | WORK_FUNCTIONS,
     "flywheel_writer": {"_generation"},
     "flywheel_labeler": READER_FUNCTIONS,
     "flywheel_reader": READER_FUNCTIONS,
@@ -277,7 +286,7 @@ def test_functions(populated: Connection, role: str) -> None:
     if role in ("flywheel_writer", "flywheel_labeler", "flywheel_reader", "flywheel_admin"):
         expected |= CORRECTION_FUNCTIONS
     if role in ("flywheel_labeler", "flywheel_reader", "flywheel_admin"):
-        expected |= FEW_SHOT_FUNCTIONS
+        expected |= FEW_SHOT_FUNCTIONS | STATISTICS_FUNCTIONS
     if role in ("flywheel_labeler", "flywheel_admin"):
         expected |= LABELER_FUNCTIONS
     if role in ("flywheel_worker", "flywheel_admin"):
@@ -303,6 +312,7 @@ def test_every_public_object_is_in_the_matrix(populated: Connection) -> None:
         | LABELER_FUNCTIONS
         | CORRECTION_FUNCTIONS
         | FEW_SHOT_FUNCTIONS
+        | STATISTICS_FUNCTIONS
         | ADMIN_FUNCTIONS
         | WORKER_FUNCTIONS
         | EVERYONES_FUNCTIONS
