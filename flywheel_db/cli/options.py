@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flywheel_db.cli.output import Output
+
+if TYPE_CHECKING:
+    import psycopg
 
 Command = Callable[..., Any]
 
@@ -66,3 +70,12 @@ def resolve_dsn(dsn: str | None) -> str:
             hint="start it: flywheel-db up; or give --dsn, FLYWHEEL_DSN or the PG* variables",
         )
     return running.dsn
+
+
+@contextmanager
+def connected(dsn: str | None, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
+    """A connection to the database that the user means; commits at the end."""
+    from flywheel_db.connection import connect
+
+    with connect(resolve_dsn(dsn), autocommit=autocommit) as connection:
+        yield connection

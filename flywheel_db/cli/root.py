@@ -18,6 +18,7 @@ _COMMANDS = {
     "down": ("flywheel_db.cli.server", "down"),
     "export": ("flywheel_db.cli.data", "export_command"),
     "import": ("flywheel_db.cli.data", "import_command"),
+    "metrics": ("flywheel_db.cli.metrics", "metrics"),
     "migrate": ("flywheel_db.cli.migrate", "migrate"),
     "psql": ("flywheel_db.cli.server", "psql"),
     "status": ("flywheel_db.cli.server", "status"),

@@ -3,25 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from flywheel_db.cli.options import Command, resolve_dsn
-
-if TYPE_CHECKING:
-    import psycopg
-
-
-@contextmanager
-def connected(dsn: str | None, *, autocommit: bool = False) -> Iterator[psycopg.Connection]:
-    """A connection to the database that the user means; commits at the end."""
-    from flywheel_db.connection import connect
-
-    with connect(resolve_dsn(dsn), autocommit=autocommit) as connection:
-        yield connection
+from flywheel_db.cli.options import Command
 
 
 class _JsonObject(click.ParamType[dict[str, Any]]):

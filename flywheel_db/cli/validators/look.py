@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flywheel_db.cli.options import dsn_option, output_option
+from flywheel_db.cli.options import connected, dsn_option, output_option
 from flywheel_db.cli.output import Output
-from flywheel_db.cli.validators.common import connected
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flywheel_db.cli.options import dsn_option, output_option
+from flywheel_db.cli.options import connected, dsn_option, output_option
 from flywheel_db.cli.output import Output
-from flywheel_db.cli.validators.common import connected, params_option
+from flywheel_db.cli.validators.common import params_option
 
 if TYPE_CHECKING:
     from flywheel_db.report import Interval, Report

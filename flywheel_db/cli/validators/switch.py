@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from flywheel_db.cli.options import dsn_option, output_option
+from flywheel_db.cli.options import connected, dsn_option, output_option
 from flywheel_db.cli.output import Output
-from flywheel_db.cli.validators.common import connected, params_option
+from flywheel_db.cli.validators.common import params_option
 
 _ENABLE_EPILOG = """\
 \b

@@ -24,7 +24,8 @@ select flywheel._set_builtin_metric(
     "input_tokens": "Tokens sent to models.",
     "cached_input_tokens": "Of these, tokens the provider had in its cache, as the attributes of the spans say.",
     "output_tokens": "Tokens that models returned.",
-    "cost_usd": "Cost in US dollars, as the spans say."
+    "cost_usd": "Cost in US dollars, as the spans say.",
+    "latency_histogram": "How many took about how many milliseconds: an array of [value, count], as in score_distributions; null if none has ended."
   }$json$,
   query => $query$
 with trace_counts as (
@@ -93,7 +94,8 @@ select
   sum(r.input_tokens)::bigint as input_tokens,
   sum(r.cached_input_tokens)::bigint as cached_input_tokens,
   sum(r.output_tokens)::bigint as output_tokens,
-  sum(r.cost_usd) as cost_usd
+  sum(r.cost_usd) as cost_usd,
+  jsonb_agg(jsonb_build_array(r.latency, r.traces + r.spans) order by r.bucket) filter (where r.bucket is not null) as latency_histogram
 from ranked as r
 group by r.subject, r.pipeline, r.variant, r.environment, r.release, r.node, r.model, r.day
 $query$

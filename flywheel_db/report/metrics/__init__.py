@@ -1,0 +1,16 @@
+"""Metrics for people: the rows of one, narrowed down, and what they come to."""
+
+from flywheel_db.report.metrics.reading import Metric, Narrowing, metrics, read, refresh
+from flywheel_db.report.metrics.summaries import Histogram, Series, Summary, summarize
+
+__all__ = [
+    "Histogram",
+    "Metric",
+    "Narrowing",
+    "Series",
+    "Summary",
+    "metrics",
+    "read",
+    "refresh",
+    "summarize",
+]
