@@ -23,6 +23,7 @@ from replay.responders import (
     verdict,
 )
 from replay.server import Received
+from replay.vectors import vector_of, vectors
 
 __all__ = [
     "FAULTS",
@@ -41,5 +42,7 @@ __all__ = [
     "round_robin",
     "spawn",
     "text",
+    "vector_of",
+    "vectors",
     "verdict",
 ]

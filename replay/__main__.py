@@ -14,6 +14,7 @@ from replay.faults import FAULTS, PASSING, Faulty
 from replay.reply import Responder
 from replay.responders import by_keyword, by_marker, round_robin, text, verdict
 from replay.server import Script, serve
+from replay.vectors import vectors
 
 _ANSWERS = """\
 answers:
@@ -61,6 +62,7 @@ async def main() -> None:
     parser.add_argument("--key", help="answer 401 to requests without this key")
     parser.add_argument("--data", type=Path, default=recorded.DATA, help="folder of recorded data")
     parser.add_argument("--answer", default="passed", help="see below (default: passed)")
+    parser.add_argument("--dimensions", type=int, default=384, help="length of vectors")
     parser.add_argument("--faulty", type=float, default=0, help="share of answers that are faults")
     parser.add_argument("--faults", default=",".join(PASSING), help="which faults, comma separated")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of faults")
@@ -85,7 +87,8 @@ async def main() -> None:
             json.dumps({"base_url": f"http://{given.host}:{port.result()}/v1"}), flush=True
         )
     )
-    script = Script(answer, given.latency, given.key, keep=False)
+    embedder = vectors(given.dimensions)
+    script = Script(answer, given.latency, given.key, keep=False, embedder=embedder)
     await serve(script, given.host, given.port, ready, stop)
 
 

@@ -26,9 +26,10 @@ class Endpoint:
         host: str = "127.0.0.1",
         port: int = 0,
         keep: bool = True,
+        embedder: Responder | None = None,
     ) -> None:
         """Listen on `port` (0: any that is free); `keep` remembers all requests."""
-        self._script = Script(responder or verdict(), latency, key, keep)
+        self._script = Script(responder or verdict(), latency, key, keep, embedder)
         self._host = host
         self.port = port
         self._started = threading.Event()
@@ -75,6 +76,10 @@ class Endpoint:
     def respond_with(self, responder: Responder) -> None:
         """Answer otherwise from now on."""
         self._script.responder = responder
+
+    def embed_with(self, embedder: Responder) -> None:
+        """Answer requests for vectors otherwise from now on."""
+        self._script.embedder = embedder
 
     def __enter__(self) -> Endpoint:
         self._thread = threading.Thread(target=self._run, name="replay", daemon=True)

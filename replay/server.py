@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from replay.reply import Reply, Responder, error
+from replay.vectors import vectors
 
 _HEAD_END = b"\r\n\r\n"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -34,10 +35,16 @@ class Script:
     """What all connections share: how to answer, and what was received."""
 
     def __init__(
-        self, responder: Responder, latency: float = 0, key: str | None = None, keep: bool = True
+        self,
+        responder: Responder,
+        latency: float = 0,
+        key: str | None = None,
+        keep: bool = True,
+        embedder: Responder | None = None,
     ) -> None:
         """With a `key`, requests that do not carry it are answered 401."""
         self.responder = responder
+        self.embedder = embedder or vectors()
         self.latency = latency
         self.key = key
         self.keep = keep
@@ -56,14 +63,15 @@ class Script:
         self.count += 1
         if self.keep:
             self.requests.append(request)
-        if request.method != "POST" or not path.endswith("/chat/completions"):
+        responder = self.embedder if path.endswith("/embeddings") else self.responder
+        if request.method != "POST" or not path.endswith(("/chat/completions", "/embeddings")):
             return error(404, f"Unknown request URL: {request.method} {path}")
         if self.key is not None and not self._has_key(request.headers):
             return error(401, "Incorrect API key provided.", code="invalid_api_key")
         if not isinstance(request.body, dict):
             return error(400, "The body of the request is not a JSON object.")
         try:
-            return self.responder(request.body)
+            return responder(request.body)
         except Exception as exc:
             self.errors.append(exc)
             return error(500, f"the responder raised {exc!r}", kind="server_error")

@@ -36,8 +36,9 @@ recorded, the other jobs given back. A second one gives back all of them at once
     help="Calls of judges at once.",
 )  # fmt: skip
 @click.option(
-    "--kinds", default="llm,python,sql", show_default=True, metavar="KINDS",
-    help="Which jobs to take, comma separated.",
+    "--kinds", default="llm,python,sql,embeddings", show_default=True, metavar="KINDS",
+    help="Which jobs to take, comma separated. embeddings: texts for embedders that are not in the"
+    " database.",
 )  # fmt: skip
 @click.option("--name", help="Name of this worker in the database.  [default: host:pid]")
 @click.option(

@@ -17,15 +17,22 @@ import os
 import ssl
 import urllib.request
 import zlib
-from collections.abc import AsyncIterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 import openai
+from flywheel_pl.embeddings import reply as embeddings
+from flywheel_pl.embeddings.reply import Vectors
 from flywheel_pl.judges.hosts import key_header, key_of, origin_of, path_below, without_key
 from flywheel_pl.judges.reply import CallFailed, Reply, parse
 
 from flywheel_db.worker.catalog import Model
+
+Answer = TypeVar("Answer")
+
+CHAT = "/chat/completions"
 
 _MAX_BYTES = 1_000_000
 _CONNECT_SECONDS = 15
@@ -65,25 +72,42 @@ class Caller:
         Raises:
             CallFailed: there is none; no message of it holds the key.
         """
+        return await self._ask(body, CHAT, parse)
+
+    async def embed(self, body: dict[str, Any]) -> Vectors:
+        """Send texts and read their vectors.
+
+        Raises:
+            CallFailed: there are none; no message of it holds the key.
+        """
+        read = partial(embeddings.parse, count=len(body["input"]))
+        return await self._ask(body, embeddings.PATH, read)
+
+    async def _ask(
+        self,
+        body: dict[str, Any],
+        what: str,
+        read: Callable[[int, Mapping[str, str], bytes], Answer],
+    ) -> Answer:
         key = key_of(self.model.api_key_env, self._environ)
         if key is None and self.model.api_key_env is not None:
             raise CallFailed("configuration", f"the variable {self.model.api_key_env} is not set")
         try:
-            response = await self._post(body)
+            response = await self._post(body, what)
             # Some endpoints repeat what they were sent.
             content = without_key(response.content.decode("utf-8", "replace"), key)
-            return parse(response.status_code, response.headers, content.encode())
+            return read(response.status_code, response.headers, content.encode())
         except CallFailed as failed:
             failed.message = without_key(failed.message, key)
             raise
 
-    async def _post(self, body: dict[str, Any]) -> httpx.Response:
+    async def _post(self, body: dict[str, Any], what: str) -> httpx.Response:
         limit = self.model.timeout_seconds
         try:
             # The client's own limits are for each read: an answer may come in drops for ever.
             async with asyncio.timeout(limit):
                 model = self.model
-                path = path_below(model.provider, model.base_url, model.api_version, body)
+                path = path_below(model.provider, model.base_url, model.api_version, body, what)
                 return await self._client.post(path, body=body, cast_to=httpx.Response)
         except openai.APIStatusError as error:
             return error.response
@@ -169,7 +193,9 @@ class _Transport(httpx.AsyncBaseTransport):
             response = await connection.handle_async_request(request)
             assert isinstance(response.stream, AsyncIterable)  # noqa: S101 - for the type checker
             try:
-                content = await _read(response.stream, response.headers)
+                is_vectors = request.url.path.endswith(embeddings.PATH)
+                most = embeddings.MAX_BYTES if is_vectors else _MAX_BYTES
+                content = await _read(response.stream, response.headers, most)
             finally:
                 await response.aclose()
         except BaseException:
@@ -205,7 +231,7 @@ class _Transport(httpx.AsyncBaseTransport):
         return httpx.Headers(kept)
 
 
-async def _read(stream: AsyncIterable[bytes], headers: httpx.Headers) -> bytes:
+async def _read(stream: AsyncIterable[bytes], headers: httpx.Headers, most: int) -> bytes:
     """The body, which may be compressed though we did not ask for it."""
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip"):
@@ -214,11 +240,11 @@ async def _read(stream: AsyncIterable[bytes], headers: httpx.Headers) -> bytes:
     content = bytearray()
     async for part in stream:
         try:
-            content += part if unpack is None else unpack.decompress(part, _MAX_BYTES + 1)
+            content += part if unpack is None else unpack.decompress(part, most + 1)
         except zlib.error as error:
             raise CallFailed("transient", f"the answer cannot be unpacked: {error}") from None
-        if len(content) > _MAX_BYTES:
-            raise CallFailed("transient", f"the answer is longer than {_MAX_BYTES:,} bytes")
+        if len(content) > most:
+            raise CallFailed("transient", f"the answer is longer than {most:,} bytes")
     if unpack is not None and not unpack.eof:
         raise CallFailed("transient", "the answer ends before its compressed data do")
     return bytes(content)

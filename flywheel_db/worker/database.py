@@ -62,7 +62,7 @@ class Database:
 
     async def start(self, name: str, info: dict[str, Any]) -> int:
         """Introduce the worker."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select flywheel.start_worker(%s::text, %s::integer, %s::jsonb)",
             (name, PROTOCOL, json.dumps(info)),
         )
@@ -70,17 +70,17 @@ class Database:
 
     async def beat(self, worker_id: int, info: dict[str, Any]) -> None:
         """Tell that it is alive."""
-        await self._rows(
+        await self.rows(
             "select flywheel.worker_alive(%s::bigint, %s::jsonb)", (worker_id, json.dumps(info))
         )
 
     async def stop(self, worker_id: int) -> None:
         """Tell that it ends."""
-        await self._rows("select flywheel.stop_worker(%s::bigint)", (worker_id,))
+        await self.rows("select flywheel.stop_worker(%s::bigint)", (worker_id,))
 
     async def models(self) -> list[Model]:
         """All models."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select m.name, m.base_url, m.provider, m.api_version, m.api_key_env,
               m.timeout_seconds::double precision, m.max_concurrency
@@ -93,7 +93,7 @@ class Database:
         self, worker: str, kinds: Sequence[str], most: int, lease: float, models: Sequence[str]
     ) -> list[Job]:
         """Take jobs."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select c.trace_id::text, c.span_id::text, c.version_id, c.token, c.attempt, c.kind,
               c.validator, c.version, c.model, c.request, c.skipped_reason
@@ -108,7 +108,7 @@ class Database:
 
     async def complete(self, worker: str, results: Sequence[dict[str, Any]]) -> tuple[int, int]:
         """Write verdicts."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select c.recorded, c.dropped, c.busy"
             " from flywheel.complete_jobs(%s::text, %s::jsonb) as c",
             (worker, json.dumps(results)),
@@ -117,7 +117,7 @@ class Database:
 
     async def fail(self, worker: str, job: Job, failure: Failure) -> str:
         """Tell that a job failed."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select flywheel.fail_job(
               %s::text, %s::jsonb, %s::text, %s::text,
@@ -137,7 +137,7 @@ class Database:
 
     async def extend(self, worker: str, jobs: Iterable[Job], lease: float) -> set[Any]:
         """Keep jobs."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select e.trace_id::text, e.span_id::text, e.version_id, e.token
             from flywheel.extend_lease(
@@ -150,14 +150,14 @@ class Database:
 
     async def release(self, worker: str, jobs: Iterable[Job]) -> int:
         """Give jobs back."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select flywheel.release_jobs(%s::text, %s::jsonb)", (worker, _references(jobs))
         )
         return int(rows[0][0])
 
     async def run_sql(self, worker: str, jobs: Iterable[Job]) -> tuple[int, int]:
         """Have the database decide."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select r.recorded, r.dropped, r.busy"
             " from flywheel.run_sql_jobs(%s::text, %s::jsonb) as r",
             (worker, _references(jobs)),
@@ -166,13 +166,13 @@ class Database:
 
     async def python_validator(self, version_id: int) -> dict[str, Any]:
         """The code of a Python validator."""
-        rows = await self._rows("select flywheel.python_validator(%s::integer)", (version_id,))
+        rows = await self.rows("select flywheel.python_validator(%s::integer)", (version_id,))
         found: dict[str, Any] = rows[0][0]
         return found
 
     async def run_schedule(self, max_seconds: float) -> Run | None:
         """Run a schedule that is due, in a transaction of its own."""
-        rows = await self._rows(
+        rows = await self.rows(
             "select r.schedule, r.task, r.status, r.error, r.seconds"
             " from flywheel.run_schedules(%s::double precision, 1) as r",
             (max_seconds,),
@@ -182,7 +182,7 @@ class Database:
 
     async def is_due(self, kinds: Sequence[str], models: Sequence[str]) -> bool:
         """Whether jobs wait only because a rate limit holds them back for a moment."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select exists (
               select
@@ -199,7 +199,7 @@ class Database:
 
     async def backlog(self) -> tuple[int, float]:
         """Jobs that wait, and US dollars spent today."""
-        rows = await self._rows(
+        rows = await self.rows(
             """
             select (select coalesce(sum(h.pending), 0)::bigint from flywheel.queue_health as h),
               (select coalesce(sum(m.spent_today_usd), 0)::float8 from flywheel.models as m)
@@ -221,12 +221,13 @@ class Database:
         except psycopg.Error as exc:
             raise _error(exc) from exc
 
-    async def _rows(
+    async def rows(
         self,
         query: LiteralString,
         parameters: Sequence[Any] = (),
         pool: AsyncConnectionPool | None = None,
     ) -> list[tuple[Any, ...]]:
+        """The rows of a query; FlywheelError if there are none to be had."""
         import psycopg
 
         try:

@@ -16,6 +16,7 @@ from flywheel_db.worker import logs
 from flywheel_db.worker.catalog import Catalog, Model
 from flywheel_db.worker.claims import Claimer
 from flywheel_db.worker.counters import Counters
+from flywheel_db.worker.embeddings.loop import Embedding
 from flywheel_db.worker.heartbeat import Heartbeat, look_up_models
 from flywheel_db.worker.job import Holdings, Job
 from flywheel_db.worker.options import Options
@@ -38,6 +39,7 @@ class Worker:
         *,
         callers: Callable[[Model], Caller],
         python: Callable[[], Pool],
+        embedding: Callable[[Catalog, Counters], Embedding] | None = None,
     ) -> None:
         self.counters = Counters()
         self.catalog = Catalog(options.hosts)
@@ -58,6 +60,7 @@ class Worker:
         )
         self._claimer = Claimer(options, queue, self.catalog, self.holdings, self._runner.start)
         self._schedules = Schedules(queue, self.counters)
+        self._embedding = embedding(self.catalog, self.counters) if embedding else None
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
 
@@ -89,12 +92,15 @@ class Worker:
         claiming = asyncio.create_task(self._claimer.run())
         stopping = asyncio.create_task(self._stopping.wait())
         scheduling = asyncio.create_task(self._run_schedules())
-        working = asyncio.create_task(_both(claiming, scheduling))
+        embedding = asyncio.create_task(self._run_embedding())
+        working = asyncio.create_task(_all(claiming, scheduling, embedding))
         # These go on while calls in flight are finished.
         serving = [
             asyncio.create_task(work)
             for work in (self._recorder.run(), heartbeat.run(), self._listen(), self._give_back())
         ]
+        if self._embedding is not None:
+            serving.append(asyncio.create_task(self._embedding.keep_leases()))
         try:
             done, _ = await asyncio.wait(
                 [working, stopping, *serving],
@@ -103,28 +109,38 @@ class Worker:
             )
             broken = next((task.exception() for task in done if task.exception()), None)
             self._schedules.stop()
-            await self._stop_claiming(claiming)
+            if self._embedding is not None:
+                self._embedding.stop()
+            await self._stop_claiming(claiming, embedding)
             if broken is None:
                 await self._wait_for_calls(scheduling)
             await _end(*serving)
             await self._runner.close()
+            if self._embedding is not None:
+                await self._embedding.close()
             await self._say_goodbye(worker_id)
             if broken is not None:
                 raise broken
         finally:
-            await _end(working, claiming, stopping, scheduling, *serving)
+            await _end(working, claiming, stopping, scheduling, embedding, *serving)
             await self._runner.close()
+            if self._embedding is not None:
+                await self._embedding.close()
 
     async def _run_schedules(self) -> None:
         if self._options.schedules:
             await self._schedules.run(drain=self._options.drain)
 
-    async def _stop_claiming(self, claiming: asyncio.Task[None]) -> None:
+    async def _run_embedding(self) -> None:
+        if self._embedding is not None:
+            await self._embedding.run()
+
+    async def _stop_claiming(self, *claiming: asyncio.Task[None]) -> None:
         """Give back what has not begun, for others to do."""
         self._runner.stop_starting()
         self._claimer.stop()
         # Not cancelled: the database may have committed the claim, and its jobs would be nobody's.
-        await asyncio.wait([claiming], timeout=_LAST_SECONDS)
+        await asyncio.wait(claiming, timeout=_LAST_SECONDS)
         waiting = self._runner.take_waiting()
         logs.info("stopping", in_flight=self.counters.in_flight, given_back=len(waiting))
         with suppress(FlywheelError, TimeoutError):
@@ -153,7 +169,10 @@ class Worker:
 
     async def _finish(self, scheduling: asyncio.Task[None]) -> None:
         grace = min(self._options.grace, self._options.lease)
-        await asyncio.gather(self._runner.finish(grace), asyncio.wait([scheduling], timeout=grace))
+        waits = [self._runner.finish(grace), asyncio.wait([scheduling], timeout=grace)]
+        if self._embedding is not None:
+            waits.append(self._embedding.finish(grace))
+        await asyncio.gather(*waits)
 
     async def _release(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -194,10 +213,9 @@ class Worker:
         }
 
 
-async def _both(one: asyncio.Task[None], other: asyncio.Task[None]) -> None:
-    """Wait for both; they go on if nobody waits any more."""
-    await asyncio.shield(one)
-    await asyncio.shield(other)
+async def _all(*tasks: asyncio.Task[None]) -> None:
+    """Wait for all, or the first that fails; they go on if nobody waits any more."""
+    await asyncio.gather(*map(asyncio.shield, tasks))
 
 
 async def _end(*tasks: asyncio.Task[Any]) -> None:

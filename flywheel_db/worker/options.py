@@ -11,7 +11,7 @@ from flywheel_pl.judges.hosts import AllowedHosts
 
 from flywheel_db.errors import BadInput
 
-KINDS = ("llm", "python", "sql")
+KINDS = ("llm", "python", "sql", "embeddings")
 
 
 def default_name() -> str:

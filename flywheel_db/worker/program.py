@@ -18,8 +18,11 @@ from flywheel_db.worker.options import Options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from flywheel_db.worker.catalog import Model
-    from flywheel_db.worker.runner import Caller, Pool
+    from flywheel_db.worker.catalog import Catalog, Model
+    from flywheel_db.worker.client import Caller as Client
+    from flywheel_db.worker.counters import Counters
+    from flywheel_db.worker.embeddings.loop import Embedding
+    from flywheel_db.worker.runner import Pool
 
 
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
@@ -77,7 +80,14 @@ def _hide_memory() -> None:
 async def _run(options: Options, surroundings: Surroundings) -> None:
     async with AsyncExitStack() as stack:
         queue = await stack.enter_async_context(Database(options.dsn))
-        worker = Worker(options, queue, callers=_callers(options, stack), python=_python_pool)
+        callers = _callers(options, stack)
+        worker = Worker(
+            options,
+            queue,
+            callers=callers,
+            python=_python_pool,
+            embedding=_embedding(options, queue, callers),
+        )
         stack.enter_context(stopped_by_signals(worker))
         if surroundings.metrics_port is not None:
             from flywheel_db.worker.metrics import served
@@ -92,11 +102,30 @@ async def _run(options: Options, surroundings: Surroundings) -> None:
         await worker.run()
 
 
-def _callers(options: Options, stack: AsyncExitStack) -> Callable[[Model], Caller]:
-    if "llm" not in options.kinds:
+def _embedding(
+    options: Options, database: Database, callers: Callable[[Model], Client]
+) -> Callable[[Catalog, Counters], Embedding] | None:
+    if "embeddings" not in options.kinds:
+        return None
+    from flywheel_db.worker.embeddings.batch import DatabaseTexts
+    from flywheel_db.worker.embeddings.local import LocalModels
+    from flywheel_db.worker.embeddings.loop import Embedding
 
-        def none(model: Model) -> Caller:
-            raise AssertionError(f"{model.name}: no job of a judge was asked for")
+    return lambda catalog, counters: Embedding(
+        options,
+        DatabaseTexts(database.rows),
+        catalog,
+        counters,
+        callers=callers,
+        local=lambda: LocalModels(options.name),
+    )
+
+
+def _callers(options: Options, stack: AsyncExitStack) -> Callable[[Model], Client]:
+    if not {"llm", "embeddings"} & set(options.kinds):
+
+        def none(model: Model) -> Client:
+            raise AssertionError(f"{model.name}: no job that calls a model was asked for")
 
         return none
     # A second of imports: before the first job, not under it.

@@ -54,14 +54,10 @@ class Embedding:
 
     def use(self, name: str = "small", dimensions: int = 3, **model: Any) -> None:
         """Create an embedder of an endpoint and make it the active one, whatever waits."""
-        given = {"parameters": Jsonb({})} | model
+        named = "".join(f", {key} => %({key})s" for key in model)
         self.session.execute(
-            f"""
-            select flywheel.create_model(%(name)s, 'http://127.0.0.1:1/v1', 'e-1'{
-                "".join(f", {key} => %({key})s" for key in given)
-            })
-            """,
-            {"name": name, **given},
+            f"select flywheel.create_model(%(name)s, 'http://127.0.0.1:1/v1', 'e-1'{named})",
+            {"name": name, **model},
         )
         self.one("select flywheel.create_embedder(%s, 'openai', %s, %s)", name, dimensions, name)
         self.one("select flywheel.use_embedder(%s)", name)

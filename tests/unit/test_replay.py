@@ -255,7 +255,7 @@ def test_only_the_known_models_answer(endpoint: replay.Endpoint, client: Client)
 
 @pytest.mark.parametrize(
     ("path", "request_body", "status"),
-    [("/v1/embeddings", body(), 404), ("/v1/chat/completions", [1], 400)],
+    [("/v1/rerank", body(), 404), ("/v1/chat/completions", [1], 400)],
 )
 def test_what_is_not_a_chat_completion_is_refused(
     client: Client, path: str, request_body: Any, status: int

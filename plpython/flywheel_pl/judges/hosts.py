@@ -175,21 +175,31 @@ def key_header(provider: str, key: str) -> tuple[str, str]:
 
 
 def path_below(
-    provider: str, base_url: str, api_version: str | None, body: Mapping[str, Any]
+    provider: str,
+    base_url: str,
+    api_version: str | None,
+    body: Mapping[str, Any],
+    what: str = "/chat/completions",
 ) -> str:
-    """What comes after a base URL, the query included, to ask for a chat completion."""
+    """What comes after a base URL, the query included, to ask for a completion or for vectors."""
     if provider != "azure":
-        return "/chat/completions"
+        return what
     version = f"?api-version={quote(api_version or '', safe='')}"
     if "/deployments/" in base_url:
-        return f"/chat/completions{version}"
+        return f"{what}{version}"
     prefix = "" if base_url.rstrip("/").endswith("/openai") else "/openai"
     deployment = quote(str(body.get("model", "")), safe="")
-    return f"{prefix}/deployments/{deployment}/chat/completions{version}"
+    return f"{prefix}/deployments/{deployment}{what}{version}"
 
 
-def path_of(provider: str, base_url: str, api_version: str | None, body: Mapping[str, Any]) -> str:
-    """The path of a chat completion on its host, the query included."""
+def path_of(
+    provider: str,
+    base_url: str,
+    api_version: str | None,
+    body: Mapping[str, Any],
+    what: str = "/chat/completions",
+) -> str:
+    """The same as a path on its host."""
     found = _URL.fullmatch(base_url)
     above = (found["path"] or "") if found is not None else ""
-    return above.rstrip("/") + path_below(provider, base_url, api_version, body)
+    return above.rstrip("/") + path_below(provider, base_url, api_version, body, what)
