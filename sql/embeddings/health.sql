@@ -179,7 +179,7 @@ comment on view flywheel.index_health is
   'Each index of vectors: how large, how far behind, and how much of an exact scan''s answer it gives.';
 comment on column flywheel.index_health.embedder is 'The embedder.';
 comment on column flywheel.index_health.state is 'active, building or ready.';
-comment on column flywheel.index_health.store is 'log (traces), examples (for prompts) or references (of knn validators).';
+comment on column flywheel.index_health.store is 'log (traces) or examples (for prompts).';
 comment on column flywheel.index_health.parts is 'Parts it consists of: each query looks into all.';
 comment on column flywheel.index_health.vectors is 'Vectors, as the statistics count them.';
 comment on column flywheel.index_health.tail is 'Those of them that have no HNSW index yet and are searched exactly.';

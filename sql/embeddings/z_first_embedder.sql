@@ -8,7 +8,7 @@ do $$
 begin
   perform flywheel._create_store(e, s.store)
   from flywheel._embedders as e,
-    unnest(array['log', 'examples', 'references']) as s (store)
+    unnest(array['log', 'examples']) as s (store)
   where e.embedder_id in (select o.embedder_id from flywheel._embedders_of(s.store) as o);
 end
 $$;
