@@ -35,11 +35,11 @@ def check_schedules(connection: Connection) -> Iterator[Finding]:
     for name, _, _, failures, last_error in failing:
         yield warning(
             _SCHEDULES,
-            f"{name} has failed {failures} times in a row: {last_error}",
+            f"{name} fails, {failures} in a row: {last_error}",
             "mend the cause, or select flywheel.disable_schedule(...)",
         )
     if not overdue and not failing:
-        yield ok(_SCHEDULES, f"{len(rows)} are run" if rows else "there are none")
+        yield ok(_SCHEDULES, f"{len(rows)} are on time" if rows else "there are none")
 
 
 def check_retention(connection: Connection) -> Iterator[Finding]:
@@ -52,8 +52,8 @@ def check_retention(connection: Connection) -> Iterator[Finding]:
     if rules and not is_run:
         yield warning(
             _RETENTION,
-            f"{rules} are set, and no schedule removes what has expired",
+            f"{rules} to apply, and no schedule does",
             "select flywheel.create_schedule('retention', 'retention', every => '5 minutes')",
         )
     else:
-        yield ok(_RETENTION, f"{rules} are set" if rules else "everything is kept")
+        yield ok(_RETENTION, f"{rules} to apply" if rules else "everything is kept")

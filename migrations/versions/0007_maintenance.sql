@@ -63,6 +63,7 @@ comment on column flywheel._retention.created_by is 'The role that set it last.'
 -- What every database needs. A schedule whose task this release does not have does not run.
 insert into flywheel._schedules (name, task, every, cron, next_run_at)
 values
+  ('fold metrics', 'fold metrics', interval '10 seconds', null, flywheel.now()),
   ('refresh metrics', 'refresh metrics', interval '10 seconds', null, flywheel.now()),
   ('embed texts', 'embed texts', interval '5 seconds', null, flywheel.now()),
   ('index vectors', 'index vectors', interval '30 seconds', null, flywheel.now()),

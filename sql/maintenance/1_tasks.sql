@@ -12,7 +12,8 @@ set standard_conforming_strings = on
 as $$
   select t.task, t.function, t.description
   from (values
-    ('refresh metrics', 'run_metric_tasks', 'Refreshes the metrics that are due.'),
+    ('fold metrics', 'fold_metrics', 'Moves what was written since into what incremental metrics keep.'),
+    ('refresh metrics', 'refresh_metrics', 'Refreshes the materialized metrics that are due.'),
     ('embed texts', 'embed_texts', 'Makes the vectors of what has arrived.'),
     ('index vectors', 'index_vectors', 'Builds and merges the indexes of the vectors.'),
     ('retention', '_task_retention', 'Removes traces that have expired (view retention).'),

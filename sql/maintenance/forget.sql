@@ -91,6 +91,35 @@ $$;
 
 comment on function flywheel._forget_vectors(uuid[]) is 'Removes the vectors of traces and examples from every store, at once; returns how many.';
 
+-- A metric holds what it was computed from: groups, words, examples. An incremental one has subtracted it
+-- by now, and a fold takes away the groups that are empty; if another session folds at this moment, the
+-- next one does.
+create or replace function flywheel._forget_metrics()
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_metric flywheel._metrics;
+  v_refreshed bigint := 0;
+begin
+  perform flywheel.fold_metrics(60);
+  for v_metric in select m.* from flywheel._metrics as m where m.storage = 'materialized' order by m.metric_id loop
+    if flywheel._try_refresh_metric(v_metric) then
+      v_refreshed := v_refreshed + 1;
+    else
+      raise warning 'the metric % may still show what was forgotten: it cannot be refreshed', v_metric.name
+        using hint = 'See its problem in flywheel.metrics, and mend or drop it.';
+    end if;
+  end loop;
+  return v_refreshed;
+end
+$$;
+
+comment on function flywheel._forget_metrics() is 'Folds incremental metrics and computes materialized ones anew; returns how many of these. Warns of those that cannot be.';
+
 create or replace function flywheel._forget(trace_ids uuid[])
 returns table (what text, removed bigint)
 language plpgsql
@@ -148,6 +177,10 @@ begin
   get diagnostics removed = row_count;
   delete from flywheel._label_splits as s where s.trace_id = any (trace_ids);
   return next;
+
+  what := 'materialized metrics computed anew';
+  removed := flywheel._forget_metrics();
+  return next;
 end
 $$;
 
@@ -170,7 +203,7 @@ end
 $$;
 
 comment on function flywheel.forget_trace(uuid) is
-  'Removes everything about a trace, whether it is still there or gone: the trace, its spans, verdicts, jobs and runs; its labels and their split, which outlive it otherwise; examples and vectors; and prompts about other traces that show it as an example. Metrics forget it. Returns how much of what was removed. It cannot be undone.';
+  'Removes everything about a trace, whether it is still there or gone: the trace, its spans, verdicts, jobs and runs; its labels and their split, which outlive it otherwise; examples and vectors; and prompts about other traces that show it as an example. Metrics forget it: materialized ones are computed anew. Returns how much of what was removed. It cannot be undone.';
 
 create or replace function flywheel.forget_user(user_id text)
 returns table (what text, removed bigint)

@@ -109,6 +109,10 @@ def known(db: Connection) -> Any:
     # A job of it is still open.
     db.execute(f"update flywheel.traces set output = 'new {WORD}' where trace_id = %s", (trace_id,))
     db.execute("select flywheel.embed_texts()")
+    db.execute(
+        "select flywheel.create_metric('inputs', 'select input, count(*) as n from flywheel.traces group by input',"
+        " storage => 'materialized')"
+    )
     db.execute("select flywheel.approve_example(%s)", (label_id,))
     return trace_id, other
 
@@ -138,6 +142,7 @@ def test_no_table_holds_a_word_of_it(db: Connection, known: Any) -> None:
     removed = dict(db.execute("select * from flywheel.forget_trace(%s)", (trace_id,)).fetchall())
     assert tables_with(db, WORD) == {}
     assert removed["traces"] == removed["spans"] == 1
+    assert one(db, "select sum(n) from flywheel.inputs") == 1
     assert removed["labels"] == 4
     assert removed["examples"] == 4
     assert removed["vectors"] >= 5
@@ -159,7 +164,7 @@ def test_again_it_finds_nothing(db: Connection, known: Any) -> None:
     trace_id, _ = known
     db.execute("select * from flywheel.forget_trace(%s)", (trace_id,))
     again = db.execute("select * from flywheel.forget_trace(%s)", (trace_id,)).fetchall()
-    assert {count for _, count in again} == {0}
+    assert {count for what, count in again if "metrics" not in what} == {0}
 
 
 def test_what_outlives_a_trace_is_forgotten_when_it_is_gone_already(
@@ -253,3 +258,21 @@ def test_only_the_engineer_may(db: Connection, known: Any) -> None:
     db.execute("set local role flywheel_admin")
     assert one(db, "select sum(removed) from flywheel.forget_trace(%s)", known[0]) > 0
     db.execute("reset role")
+
+
+def test_incremental_metrics_forget_the_group(connect: Connect) -> None:
+    db = connect()
+    db.execute(
+        "select flywheel.create_metric('users', 'select user_id, count(*) as n, flywheel.distinct_count(output) as texts"
+        " from flywheel.traces group by user_id', storage => 'incremental')"
+    )
+    trace_id = one(
+        db,
+        f"insert into flywheel.traces (user_id, output) values ('{WORD}', '{WORD}'), ('bob', 'b') returning trace_id",
+    )
+    for _ in range(3):
+        db.execute("select flywheel.fold_metrics()")
+    assert any(name.startswith("_stream_") for name in tables_with(db, WORD))
+    db.execute("select flywheel.forget_trace(%s)", (trace_id,))
+    assert tables_with(db, WORD) == {}
+    assert db.execute("select user_id, n from flywheel.users").fetchall() == [("bob", 1)]

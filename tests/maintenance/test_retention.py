@@ -391,6 +391,28 @@ def test_a_session_that_is_killed_in_a_batch_leaves_it_to_the_next(
     assert one(second, "select removed from flywheel.retention") == 20
 
 
+@pytest.mark.parametrize(("keeps", "counted"), [(True, 21), (False, 1)])
+def test_incremental_metrics_keep_or_forget_what_has_expired(
+    connect: Connect, expired: Connection, keeps: bool, counted: int
+) -> None:
+    expired.execute(
+        "select flywheel.create_metric('n_traces', 'select pipeline, count(*) as n from flywheel.traces group by pipeline',"
+        " storage => 'incremental')"
+    )
+    for _ in range(3):
+        expired.execute("select flywheel.fold_metrics()")
+    assert one(expired, "select n from flywheel.n_traces") == 21
+    expired.execute("select flywheel.set_retention(null, '1 day', keep_rollups => %s)", (keeps,))
+    worker = connect()
+    worker.execute("set session authorization flywheel_worker")
+    expired.execute("update flywheel._schedules set next_run_at = now() where task = 'retention'")
+    worker.execute("select flywheel.run_schedules()")
+    assert left(expired) == {"default": 1}
+    assert one(expired, "select n from flywheel.n_traces") == counted
+    expired.execute("select flywheel.fold_metrics()")
+    assert one(expired, "select n from flywheel.n_traces") == counted
+
+
 def test_plans_use_the_indexes(connect: Connect) -> None:
     session = connect()
     session.execute("select flywheel.create_validator('v', 'sql', 'length(output) < 5')")

@@ -349,12 +349,12 @@ def test_doctor_says_when_nobody_runs_them_or_one_fails(
     assert doctor_says(dsn, "schedules") == [("ok", "there are none")]
     make_task(admin, FAILS)
     admin.execute("select flywheel.create_schedule('mine', 'index vectors', every => '1 hour')")
-    assert doctor_says(dsn, "schedules") == [("ok", "1 are run")]
+    assert doctor_says(dsn, "schedules") == [("ok", "1 are on time")]
     admin.execute("update flywheel._schedules set next_run_at = '2026-01-01 00:00Z'")
     late = "nobody runs mine; due since 2026-01-01 00:00:00 UTC"
     assert doctor_says(dsn, "schedules") == [("warning", late)]
     admin.execute("select flywheel.run_schedules()")
-    failing = "mine has failed 1 times in a row: the disk is full"
+    failing = "mine fails, 1 in a row: the disk is full"
     assert doctor_says(dsn, "schedules") == [("warning", failing)]
 
 
@@ -362,8 +362,8 @@ def test_doctor_says_when_nobody_removes_what_expires(connect: Connect, dsn: str
     admin = connect()
     assert doctor_says(dsn, "retention") == [("ok", "everything is kept")]
     admin.execute("select flywheel.set_retention(null, '1 year')")
-    assert doctor_says(dsn, "retention") == [("ok", "1 are set")]
+    assert doctor_says(dsn, "retention") == [("ok", "1 to apply")]
     admin.execute("select flywheel.disable_schedule('retention')")
     ((level, message),) = doctor_says(dsn, "retention")
     assert level == "warning"
-    assert "no schedule removes" in message
+    assert "no schedule does" in message
