@@ -63,6 +63,8 @@ _FAMILIES = {
     "embeddings/embedders.sql": "Embedders",
     "embeddings/upkeep.sql": "Looking after the index",
     "embeddings/health.sql": "Looking after the index",
+    "embeddings/jobs.sql": "Texts that a worker embeds",
+    "embeddings/job_results.sql": "Texts that a worker embeds",
     "knn/references.sql": "Validators by nearest neighbours",
     "knn/calibration.sql": "Validators by nearest neighbours",
     "metrics/0_sketches.sql": "Metrics",
@@ -212,7 +214,7 @@ select p.oid, p.proname as name, p.prokind::text as kind,
   array(
     select case when a.mode = 'v' then 'variadic ' when a.mode = 'b' then 'inout '
         when a.mode = 'o' then 'out ' else '' end
-      || a.name || ' ' || format_type(a.type, null)
+      || coalesce(a.name || ' ', '') || format_type(a.type, null)
       || coalesce(' default ' || pg_get_function_arg_default(p.oid, a.position::integer), '')
     from unnest(p.proargnames, coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargmodes)
       with ordinality as a (name, type, mode, position)
