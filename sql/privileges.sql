@@ -85,7 +85,7 @@ grant execute on function
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
   flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
   flywheel._tasks(), flywheel._expiry(interval),
-  flywheel._bucket(double precision), flywheel._bucket_value(integer), flywheel._cached_tokens(jsonb),
+  flywheel._cached_tokens(jsonb),
   flywheel._phi(bigint, bigint, bigint, bigint), flywheel._correlation_interval(double precision, bigint)
   to flywheel_reader, flywheel_labeler;
 grant execute on function

@@ -12,7 +12,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-ERROR = 0.0096
+ERROR = 0.01 + 1e-9
 
 
 def _usage(db: Connection, where: str = "true") -> list[dict[str, Any]]:

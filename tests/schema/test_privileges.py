@@ -166,8 +166,6 @@ METRIC_FUNCTIONS = {
     "_distinct_add",
     "_distinct_final",
     "_wilson_interval",
-    "_bucket",
-    "_bucket_value",
     "_cached_tokens",
     "_phi",
     "_correlation_interval",

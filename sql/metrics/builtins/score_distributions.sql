@@ -26,7 +26,7 @@ select flywheel._set_builtin_metric(
   }$json$,
   query => $query$
 with counts as (
-  select v.version_id, v.dimension_id, flywheel._bucket(v.score) as bucket,
+  select v.version_id, v.dimension_id, flywheel._quantile_bucket(v.score) as bucket,
     count(*) as n,
     sum(v.score::numeric) as total,
     sum(v.score::numeric * v.score::numeric) as squares,
@@ -34,10 +34,10 @@ with counts as (
     max(v.score) as high
   from flywheel._verdicts as v
   where v.status in ('passed', 'failed') and v.score > '-Infinity' and v.score < 'Infinity'
-  group by v.version_id, v.dimension_id, flywheel._bucket(v.score)
+  group by v.version_id, v.dimension_id, flywheel._quantile_bucket(v.score)
 ),
 ranked as (
-  select c.*, flywheel._bucket_value(c.bucket) as value,
+  select c.*, flywheel._quantile_value(c.bucket) as value,
     sum(c.n) over (partition by c.version_id, c.dimension_id order by c.bucket) as up_to,
     sum(c.n) over (partition by c.version_id, c.dimension_id) as total_n
   from counts as c
