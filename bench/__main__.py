@@ -18,7 +18,7 @@ FIGURES = (
     "migrate_contention", "subtransactions", "verdict_size", "single_row", "bulk_insert",
     "import_speed", "python_cold", "python_bulk",
     "python_runaways", "builtin_quality", "builtin_speed",
-    "embedding_quality", "embedding_speed", "judge_replies", "queue_peers",
+    "few_shot", "embedding_quality", "embedding_speed", "judge_replies", "queue_peers",
     "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
     "drain_claims", "drain_latency",
     "metric_cost", "many_validators", "retention_latency", "full_table",

@@ -65,6 +65,7 @@ _FAMILIES = {
     "embeddings/health.sql": "Looking after the index",
     "embeddings/jobs.sql": "Texts that a worker embeds",
     "embeddings/job_results.sql": "Texts that a worker embeds",
+    "embeddings/job_failures.sql": "Texts that a worker embeds",
     "knn/references.sql": "Validators by nearest neighbours",
     "knn/calibration.sql": "Validators by nearest neighbours",
     "metrics/0_sketches.sql": "Metrics",

@@ -88,10 +88,11 @@ create table flywheel._vector_segments (
   rows bigint not null default 0,
   made_at timestamptz not null default flywheel.now(),
   indexed_at timestamptz,
+  replaced_at timestamptz,
   constraint _vector_segments_pkey primary key (part),
   constraint _vector_segments_embedder_id_fkey foreign key (embedder_id) references flywheel._embedders,
-  constraint store_is_known check (store in ('log', 'examples', 'references')),
-  constraint state_is_open_closed_or_indexed check (state in ('open', 'closed', 'indexed')),
+  constraint store_is_known check (store in ('log', 'examples', 'corrections')),
+  constraint state_is_known check (state in ('open', 'closed', 'indexed', 'replaced')),
   constraint last_not_before_first check (last_segment >= first_segment)
 );
 
@@ -100,13 +101,14 @@ create unique index _vector_segments_open_key on flywheel._vector_segments (embe
 comment on table flywheel._vector_segments is 'The parts of each store of vectors: one open, the others with an HNSW index of their own.';
 comment on column flywheel._vector_segments.part is 'Number of its partition, which carries it in its name.';
 comment on column flywheel._vector_segments.embedder_id is 'The embedder.';
-comment on column flywheel._vector_segments.store is 'log (all traces), examples (for prompts) or references (of knn validators).';
+comment on column flywheel._vector_segments.store is 'log (all traces), examples (for judges) or corrections (for applications).';
 comment on column flywheel._vector_segments.first_segment is 'First number of its range.';
 comment on column flywheel._vector_segments.last_segment is 'Last number of its range.';
-comment on column flywheel._vector_segments.state is 'open (written to, searched exactly), closed (about to be indexed) or indexed.';
+comment on column flywheel._vector_segments.state is 'open (written to, searched exactly), closed (about to be indexed), indexed, or replaced (by a larger one; dropped when nobody can be reading it).';
 comment on column flywheel._vector_segments.rows is 'Vectors it had when it was closed.';
 comment on column flywheel._vector_segments.made_at is 'When it was made.';
 comment on column flywheel._vector_segments.indexed_at is 'When its index was built.';
+comment on column flywheel._vector_segments.replaced_at is 'When another part took its place.';
 
 -- A queue without a key: rows are added by every statement that writes traces, and taken all at once.
 -- What it says is only that a trace should be looked at again, so its order does not matter.
@@ -156,7 +158,7 @@ create index _embedding_jobs_claim_idx on flywheel._embedding_jobs (embedder_id,
 
 comment on table flywheel._embedding_jobs is 'Texts whose vectors a worker has to get: of embedders that are not in the database.';
 comment on column flywheel._embedding_jobs.embedder_id is 'The embedder.';
-comment on column flywheel._embedding_jobs.store is 'log or examples.';
+comment on column flywheel._embedding_jobs.store is 'log, examples or corrections.';
 comment on column flywheel._embedding_jobs.item_id is 'The trace or example.';
 comment on column flywheel._embedding_jobs.priority is '0 for what has just arrived, 1 for a backfill.';
 comment on column flywheel._embedding_jobs.run_at is 'Not to be claimed before.';

@@ -98,15 +98,19 @@ begin
     perform flywheel._drop_stores(v_embedder);  -- what is left of an earlier use has missed what came since
     perform flywheel._create_store(v_embedder, 'log');
     perform flywheel._create_store(v_embedder, 'examples');
+    perform flywheel._create_store(v_embedder, 'corrections');
     -- From the smallest id; what arrives from now on is seen to besides.
     update flywheel._embedders as e
     set state = 'building', backfilled_to = flywheel._no_span(), retired_at = null
     where e.embedder_id = v_embedder.embedder_id;
     delete from flywheel._embedder_states as s where s.embedder_id = v_embedder.embedder_id;
     if v_embedder.provider <> 'hash' then
-      perform flywheel._enqueue_embeddings(
-        v_embedder.embedder_id, 'examples', array(select x.example_id from flywheel._examples as x), 1
-      );
+      perform flywheel._enqueue_embeddings(v_embedder.embedder_id, k.store, k.example_ids, 1)
+      from (
+        select flywheel._example_store(x.kind) as store, array_agg(x.example_id) as example_ids
+        from flywheel._examples as x
+        group by 1
+      ) as k;
     end if;
   end if;
   perform flywheel._compile();

@@ -20,16 +20,28 @@ where c.split = 'train'
 
 comment on view flywheel._wanted_examples is 'What _examples should hold, as the labels say it.';
 
-create or replace function flywheel._example_scope(kind text, validator_id integer)
+create or replace function flywheel._example_store(kind text)
 returns text
 language sql
 immutable
 parallel safe
 begin atomic
-  select case kind when 'verdict' then 'verdict ' || validator_id else kind end;
+  select case kind when 'verdict' then 'examples' else 'corrections' end;
 end;
 
-comment on function flywheel._example_scope(text, integer) is 'The scope of an example in its store: judged by one validator, or a correction.';
+comment on function flywheel._example_store(text) is 'The store with the vectors of examples of a kind.';
+
+create or replace function flywheel._example_scope(kind text, validator_id integer, pipeline text)
+returns text
+language sql
+immutable
+parallel safe
+begin atomic
+  select case kind when 'verdict' then validator_id::text else pipeline end;
+end;
+
+comment on function flywheel._example_scope(text, integer, text) is
+  'What searches of its store are narrowed to: the validator of an example, the pipeline of a correction.';
 
 -- How far the verdict was from the label, as a probability: a judge that was sure of the opposite is 1.
 create or replace function flywheel._disagreement(
@@ -75,9 +87,10 @@ begin
         where w.trace_id = _sync_examples.trace_id and w.span_id = _sync_examples.span_id
           and w.label_id = e.label_id and w.kind = e.kind
       )
-    returning e.example_id
+    returning e.example_id, e.kind
   )
-  insert into flywheel._stale_vectors (store, item_id) select 'examples', g.example_id from gone as g;
+  insert into flywheel._stale_vectors (store, item_id)
+  select flywheel._example_store(g.kind), g.example_id from gone as g;
 
   with added as (
     insert into flywheel._examples (
@@ -113,21 +126,24 @@ set standard_conforming_strings = on
 as $$
 declare
   v_embedder flywheel._embedders;
+  v_new record;
 begin
-  for v_embedder in select e.* from flywheel._embedders_of('examples') as e loop
-    if v_embedder.provider = 'hash' then
-      perform flywheel._add_vectors(
-        v_embedder, 'examples',
-        array(select e.example_id from unnest(examples) as e), array(select 1 from unnest(examples)),
-        array(select flywheel._example_scope(e.kind, e.validator_id) from unnest(examples) as e),
-        array(select e.created_at from unnest(examples) as e),
-        flywheel._hash_vectors(array(select flywheel._text_to_embed(e.input, e.output) from unnest(examples) as e))
-      );
-    else
-      perform flywheel._enqueue_embeddings(
-        v_embedder.embedder_id, 'examples', array(select e.example_id from unnest(examples) as e), 0
-      );
-    end if;
+  for v_new in
+    select flywheel._example_store(e.kind) as store, array_agg(e.example_id) as ids, array_agg(1) as revisions,
+      array_agg(flywheel._example_scope(e.kind, e.validator_id, e.pipeline)) as scopes, array_agg(e.created_at) as ats,
+      array_agg(flywheel._text_to_embed(e.input, e.output)) as texts
+    from unnest(examples) as e
+    group by 1
+  loop
+    for v_embedder in select e.* from flywheel._embedders_of(v_new.store) as e loop
+      if v_embedder.provider = 'hash' then
+        perform flywheel._add_vectors(
+          v_embedder, v_new.store, v_new.ids, v_new.revisions, v_new.scopes, v_new.ats, flywheel._hash_vectors(v_new.texts)
+        );
+      else
+        perform flywheel._enqueue_embeddings(v_embedder.embedder_id, v_new.store, v_new.ids, 0);
+      end if;
+    end loop;
   end loop;
 end
 $$;

@@ -43,10 +43,11 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set jit = off
 as $$
 declare
   -- The choice is made among these; measured, it is that among all.
-  v_pool constant integer := case when diversity > 0 or alternate then greatest(16 * k, 64) else k end;
+  v_pool constant integer := case when diversity > 0 or alternate then greatest(8 * k, 32) else k end;
   v_not_session constant text := coalesce(
     not_session, (select t.session_id from flywheel.traces as t where t.trace_id = not_trace)
   );
@@ -59,7 +60,7 @@ begin
     v_found := array[]::flywheel._candidate[];
   else
     v_found := flywheel._candidates(
-      embedder_id, query, kind, validator_id, v_pool, case when diversity > 0 then 4 * k else k end,
+      embedder_id, query, kind, validator_id, v_pool,
       half_life, disagreement_weight, not_trace, v_not_session, pipeline, node
     );
   end if;
@@ -94,7 +95,7 @@ begin
       )
       left join (
         select distinct on (o.item_id) o.item_id, o.embedding
-        from flywheel._vectors_of(embedder_id, 'examples', array(select f.example_id from unnest(v_found) as f)) as o
+        from flywheel._vectors_of(embedder_id, flywheel._example_store(kind), array(select f.example_id from unnest(v_found) as f)) as o
         order by o.item_id
       ) as v on v.item_id = c.example_id
       order by c.position

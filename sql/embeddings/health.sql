@@ -12,7 +12,7 @@ declare
   v_parts constant flywheel._vector_segments[] := array(
     select s
     from flywheel._vector_segments as s
-    where s.embedder_id = _sample_items.embedder_id and s.store = _sample_items.store
+    where s.embedder_id = _sample_items.embedder_id and s.store = _sample_items.store and s.state <> 'replaced'
   );
   v_share constant integer := ceil(n::numeric / cardinality(v_parts));
   v_part flywheel._vector_segments;
@@ -161,6 +161,7 @@ from (
   select p.embedder_id, p.store, count(*) as parts, sum(c.live)::bigint as vectors,
     (sum(c.live) filter (where p.state <> 'indexed'))::bigint as tail, sum(c.dead)::bigint as dead, sum(c.bytes)::bigint as bytes
   from flywheel._vector_segments as p, lateral flywheel._part_counts(p) as c
+  where p.state <> 'replaced'
   group by p.embedder_id, p.store
 ) as s
 join flywheel._embedders as e on e.embedder_id = s.embedder_id
@@ -179,7 +180,7 @@ comment on view flywheel.index_health is
   'Each index of vectors: how large, how far behind, and how much of an exact scan''s answer it gives.';
 comment on column flywheel.index_health.embedder is 'The embedder.';
 comment on column flywheel.index_health.state is 'active, building or ready.';
-comment on column flywheel.index_health.store is 'log (traces) or examples (for prompts).';
+comment on column flywheel.index_health.store is 'log (traces), examples (for judges) or corrections (for applications).';
 comment on column flywheel.index_health.parts is 'Parts it consists of: each query looks into all.';
 comment on column flywheel.index_health.vectors is 'Vectors, as the statistics count them.';
 comment on column flywheel.index_health.tail is 'Those of them that have no HNSW index yet and are searched exactly.';

@@ -72,10 +72,10 @@ begin
     where i.store = 'log'
     for share of t skip locked;
   return query
-    select i.n::integer, flywheel._example_scope(x.kind, x.validator_id), x.created_at
+    select i.n::integer, flywheel._example_scope(x.kind, x.validator_id, x.pipeline), x.created_at
     from rows from (unnest(batch.stores), unnest(batch.item_ids)) with ordinality as i (store, item_id, n)
     join flywheel._examples as x on x.example_id = i.item_id
-    where i.store = 'examples'
+    where i.store = flywheel._example_store(x.kind)
     for share of x skip locked;
 end
 $$;

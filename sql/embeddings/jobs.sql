@@ -57,7 +57,7 @@ begin
       select x.example_id, 1, flywheel._text_to_embed(x.input, x.output)
       from unnest(item_ids) as i (item_id)
       join flywheel._examples as x on x.example_id = i.item_id
-      where store = 'examples'
+      where store = flywheel._example_store(x.kind)
     ) as s
     where s.text is not null
       and not exists (select from known as k where k.item_id = s.item_id and k.revision = s.revision);

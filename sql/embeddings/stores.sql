@@ -3,7 +3,7 @@
 --   _vectors_<embedder>_<store>      open segment: written to, no HNSW, searched exactly
 --                                    other segments: an HNSW index each, built in one go
 --
--- A query reads all segments at once, merged by distance. Who writes never pays for HNSW: inserting
+-- A query searches every part. Who writes never pays for HNSW: inserting
 -- into it takes 1.3 ms a vector (measured), building it in bulk a seventh of that.
 --
 -- Vectors have length 1, so the inner product is the cosine, and costs less.
@@ -83,8 +83,7 @@ as $$
   from flywheel._embedders as e
   where case store
     when 'log' then e.state in ('active', 'building')
-    when 'examples' then e.state in ('active', 'building') or e.provider = 'hash'
-    else e.provider = 'hash'
+    else e.state in ('active', 'building') or e.provider = 'hash'
   end
   order by e.embedder_id;
 $$;
@@ -190,6 +189,7 @@ begin
       ) partition by range (segment);
       create index on %1$s (item_id);
       create index on %1$s (scope, at);
+      create index on %1$s (at);
       alter table %1$s alter column embedding set storage plain;
       comment on table %1$s is 'Vectors of one store of one embedder, in segments.';
       comment on column %1$s.segment is 'The segment: the open one when it was written.';
@@ -220,6 +220,7 @@ as $$
 begin
   execute format('drop table if exists %s', flywheel._store_table(embedder_id, store));
   execute format('drop function if exists flywheel._nearest_%s_%s', embedder_id, store);
+  execute format('drop function if exists flywheel._recent_%s_%s', embedder_id, store);
   execute format('drop function if exists flywheel._vectors_of_%s_%s', embedder_id, store);
   delete from flywheel._vector_segments as s
   where s.embedder_id = _drop_store.embedder_id and s.store = _drop_store.store;

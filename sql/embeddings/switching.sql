@@ -22,7 +22,7 @@ begin
       select
       from flywheel._embedding_jobs as j
       where j.embedder_id = e.embedder_id and j.state = 'pending'
-        and (j.priority > 0 or j.store = 'examples' or j.run_at < flywheel.now() - interval '1 minute')
+        and (j.priority > 0 or j.store <> 'log' or j.run_at < flywheel.now() - interval '1 minute')
     );
   if not found or flywheel._enqueue_missing_examples(v_new) then
     return false;
@@ -47,28 +47,33 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
+  v_store text;
   v_missing uuid[];
+  v_found boolean := false;
 begin
   if embedder.provider = 'hash' then  -- its examples are always there
     return false;
   end if;
-  execute format(
-    $query$
-    select array_agg(x.example_id)
-    from flywheel._examples as x
-    where flywheel._text_to_embed(x.input, x.output) is not null
-      and not exists (select from %s as v where v.item_id = x.example_id)
-      and not exists (
-        select from flywheel._embedding_jobs as j
-        where j.embedder_id = $1 and j.store = 'examples' and j.item_id = x.example_id
-      )$query$,
-    flywheel._store_table(embedder.embedder_id, 'examples')
-  ) into v_missing using embedder.embedder_id;
-  if v_missing is null then
-    return false;
-  end if;
-  perform flywheel._enqueue_embeddings(embedder.embedder_id, 'examples', v_missing, 1);
-  return true;
+  foreach v_store in array array['examples', 'corrections'] loop
+    execute format(
+      $query$
+      select array_agg(x.example_id)
+      from flywheel._examples as x
+      where flywheel._example_store(x.kind) = $2
+        and flywheel._text_to_embed(x.input, x.output) is not null
+        and not exists (select from %s as v where v.item_id = x.example_id)
+        and not exists (
+          select from flywheel._embedding_jobs as j
+          where j.embedder_id = $1 and j.store = $2 and j.item_id = x.example_id
+        )$query$,
+      flywheel._store_table(embedder.embedder_id, v_store)
+    ) into v_missing using embedder.embedder_id, v_store;
+    if v_missing is not null then
+      perform flywheel._enqueue_embeddings(embedder.embedder_id, v_store, v_missing, 1);
+      v_found := true;
+    end if;
+  end loop;
+  return v_found;
 end
 $$;
 
@@ -105,6 +110,7 @@ begin
   perform flywheel._drop_store(embedder.embedder_id, 'log');
   if embedder.provider <> 'hash' then
     perform flywheel._drop_store(embedder.embedder_id, 'examples');
+    perform flywheel._drop_store(embedder.embedder_id, 'corrections');
   end if;
 end
 $$;

@@ -276,12 +276,16 @@ begin
   if v_rows < flywheel._segment_rows(store) or not pg_try_advisory_xact_lock(hashtextextended('flywheel._close_segment', 0)) then
     return;
   end if;
+  execute format('select count(*) from %s', flywheel._part_table(v_open)) into v_rows;
   -- What is written from now on goes to the next; a writer that has read the old number goes on there.
   update flywheel._vector_segments as s set state = 'closed', rows = v_rows where s.part = v_open.part and s.state = 'open';
   if found then
     perform flywheel._attach_part(
       flywheel._make_part(embedder_id, store, v_open.last_segment + 1, v_open.last_segment + 1, 'open')
     );
+    perform flywheel._compile_store(e, _close_segment.store)
+    from flywheel._embedders as e
+    where e.embedder_id = _close_segment.embedder_id;
   end if;
 end
 $$;
@@ -336,15 +340,18 @@ begin
   get diagnostics v_merged.rows = row_count;
   update flywheel._vector_segments as s set rows = v_merged.rows where s.part = v_merged.part;
   perform flywheel._index_part(v_merged);
-  -- Only now, and until the end of the transaction, readers wait.
+  -- Only now, and until the end of the transaction, who reads the whole store waits. A search that has
+  -- begun, or whose function is the old one, goes on with the old parts: they are dropped later.
   for v_try in 1..50 loop
     begin
       foreach v_part in array parts loop
         execute format('alter table %s detach partition %s', v_parent, flywheel._part_table(v_part));
-        execute format('drop table %s', flywheel._part_table(v_part));
-        delete from flywheel._vector_segments as s where s.part = v_part.part;
+        update flywheel._vector_segments as s
+        set state = 'replaced', replaced_at = clock_timestamp()
+        where s.part = v_part.part;
       end loop;
       perform flywheel._attach_part(v_merged);
+      perform flywheel._compile_store(e, v_first.store) from flywheel._embedders as e where e.embedder_id = v_first.embedder_id;
       return v_merged.rows;
     exception when lock_not_available then
       perform pg_sleep(0.1 * random());
@@ -360,8 +367,34 @@ $$;
 comment on function flywheel._merge_parts(flywheel._vector_segments[]) is
   'Makes one indexed part of several that are next to each other. Returns its rows; 0 if readers did not let it in.';
 
+create or replace function flywheel._drop_replaced_parts()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set lock_timeout = '200ms'
+as $$
+declare
+  v_part flywheel._vector_segments;
+begin
+  for v_part in
+    select s.*
+    from flywheel._vector_segments as s
+    where s.state = 'replaced' and s.replaced_at < clock_timestamp() - interval '1 minute'
+  loop
+    execute format('drop table %s', flywheel._part_table(v_part));
+    delete from flywheel._vector_segments as s where s.part = v_part.part;
+  end loop;
+exception when lock_not_available then
+  null;  -- somebody is still reading
+end
+$$;
+
+comment on function flywheel._drop_replaced_parts() is 'Drops the parts that others have taken the place of, a minute ago or more.';
+
 -- Eight neighbours of about one size make the next size, so a vector is indexed once for each power of
--- eight. With nothing else to do, three; and a part of which much is gone is written anew.
+-- eight; with nothing else to do, four. A part of which much is gone is written anew.
 create or replace function flywheel._parts_to_merge(is_idle boolean)
 returns flywheel._vector_segments[]
 language sql
@@ -391,9 +424,9 @@ as $$
     group by r.embedder_id, r.store, r.size, r.run
   ),
   candidates as (
-    select g.parts[:8] as parts, g.size, 0 as turn
+    select g.parts[:case when g.n < 8 then 4 else 8 end] as parts, g.size, 0 as turn
     from groups as g
-    where g.n >= case when is_idle then 3 else 8 end
+    where g.n >= case when is_idle and g.size < 1 then 4 else 8 end
     union all
     select array[r.s], r.size, 1
     from runs as r

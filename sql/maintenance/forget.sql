@@ -85,6 +85,10 @@ begin
     get diagnostics v_count = row_count;
     v_removed := v_removed + v_count;
   end loop;
+  -- Of a part that is being merged right now, a copy has them still.
+  insert into flywheel._stale_vectors (store, item_id)
+  select distinct s.store, i.item_id
+  from flywheel._vector_segments as s, unnest(item_ids) as i (item_id);
   return v_removed;
 end
 $$;

@@ -128,8 +128,11 @@ def test_examples_are_embedded_too(embedding: Any) -> None:
     )
     assert embedding.drain() == 2
     assert len(embedding.vectors(store="examples")) == 1
-    assert embedding.one(f"select scope from {embedding.store('small', 'examples')}").startswith(
-        "verdict "
+    (scope,) = embedding.session.execute(
+        f"select scope from {embedding.store('small', 'examples')}"
+    ).fetchone()
+    assert scope == embedding.one(
+        "select validator_id::text from flywheel.validators where name = 'polite'"
     )
 
 

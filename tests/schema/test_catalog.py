@@ -259,6 +259,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
         "_matching_per_day",
         "preview_prompts",
         "_nearest",
+        "_recent",
         "_nearest_recent",
         "_nearest_references",
         "_vectors_of",
