@@ -39,6 +39,7 @@ create table flywheel._retention (
   keep_labelled boolean not null,
   keep_rollups boolean not null,
   looked_to timestamptz not null default '-infinity',
+  spans_looked_to timestamptz not null default '-infinity',
   restarted_at timestamptz not null default '-infinity',
   removed bigint not null default 0,
   last_run_at timestamptz,
@@ -54,6 +55,7 @@ comment on column flywheel._retention.keep is 'How long, from when they were rec
 comment on column flywheel._retention.keep_labelled is 'Whether labelled traces are kept for ever.';
 comment on column flywheel._retention.keep_rollups is 'Whether incremental metrics go on counting what is removed.';
 comment on column flywheel._retention.looked_to is 'What was received before is gone or kept for a reason.';
+comment on column flywheel._retention.spans_looked_to is 'The same for spans whose trace never arrived, by the rule for all others.';
 comment on column flywheel._retention.restarted_at is 'When it was last looked at from the beginning.';
 comment on column flywheel._retention.removed is 'How many traces have been removed.';
 comment on column flywheel._retention.last_run_at is 'When expired traces were last looked for.';

@@ -19,7 +19,7 @@ comment on column flywheel.retention.keep is 'How long traces are kept, from whe
 comment on column flywheel.retention.keep_labelled is 'Whether labelled traces are kept for ever, with their spans and verdicts.';
 comment on column flywheel.retention.keep_rollups is 'Whether incremental metrics go on counting what is removed.';
 comment on column flywheel.retention.expires_before is 'Traces received before are removed.';
-comment on column flywheel.retention.removed is 'How many traces have been removed.';
+comment on column flywheel.retention.removed is 'How many traces have been removed, and spans whose trace never arrived.';
 comment on column flywheel.retention.last_run_at is 'When expired traces were last looked for.';
 comment on column flywheel.retention.created_at is 'When it was set first.';
 comment on column flywheel.retention.created_by is 'The role that set it last.';
@@ -52,7 +52,7 @@ begin
   on conflict on constraint _retention_pipeline_key do update
   -- What was kept before may be too old now: looked for from the beginning.
   set keep = excluded.keep, keep_labelled = excluded.keep_labelled, keep_rollups = excluded.keep_rollups,
-    looked_to = '-infinity', created_by = session_user;
+    looked_to = '-infinity', spans_looked_to = '-infinity', created_by = session_user;
   -- What has a row of its own now was another's.
   update flywheel._retention as r set looked_to = '-infinity' where r.pipeline is null;
   return v_expires_before;

@@ -5,6 +5,69 @@
 -- longer than the batch takes, and it waits for nobody. What was left out is found again, because the
 -- place from which the next batch looks is not moved past it.
 
+-- Spans whose trace never arrived belong to no pipeline, so the rule for all others is theirs. A call
+-- looks at a bounded number of spans; those of traces that are kept are passed over once a day.
+create or replace function flywheel._retention_spans(
+  rule flywheel._retention, max_spans integer, is_restart boolean, out removed bigint, out is_more boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_before constant timestamptz := flywheel._expiry(rule.keep);
+  v_from constant timestamptz := case when is_restart then '-infinity' else rule.spans_looked_to end;
+  v_look constant integer := 20000;
+  v_looked integer;
+  v_next timestamptz;
+  v_trace_ids uuid[];
+  v_span_ids uuid[];
+begin
+  with looked as materialized (
+    select s.trace_id, s.span_id, s.received_at
+    from flywheel.spans as s
+    where s.received_at >= v_from and s.received_at < v_before
+    order by s.received_at
+    limit v_look
+  ),
+  expired as (
+    select l.trace_id, l.span_id
+    from looked as l
+    where not exists (select from flywheel.traces as t where t.trace_id = l.trace_id)
+      and not (rule.keep_labelled and exists (select from flywheel._standing_labels as b where b.trace_id = l.trace_id))
+    order by l.received_at
+    limit max_spans
+  )
+  select (select count(*) from looked), (select max(l.received_at) from looked as l),
+    coalesce(array_agg(e.trace_id), '{}'), array_agg(e.span_id)
+  into v_looked, v_next, v_trace_ids, v_span_ids
+  from expired as e;
+
+  delete from flywheel.spans as s
+  where (s.trace_id, s.span_id) in (
+    select o.trace_id, o.span_id
+    from rows from (unnest(v_trace_ids), unnest(v_span_ids)) as k (trace_id, span_id)
+    join flywheel.spans as o on o.trace_id = k.trace_id and o.span_id = k.span_id
+    order by o.trace_id, o.span_id
+    for update of o skip locked
+  );
+  get diagnostics removed = row_count;
+  is_more := v_looked = v_look or cardinality(v_trace_ids) = max_spans;
+  update flywheel._retention as r
+  set spans_looked_to = case
+    when _retention_spans.removed > 0 and cardinality(v_trace_ids) = max_spans then v_from
+    -- Of more spans than that with the same time, some are passed over.
+    when is_more then greatest(v_next, v_from + interval '1 microsecond')
+    else v_before
+  end
+  where r.pipeline is null;
+end
+$$;
+
+comment on function flywheel._retention_spans(flywheel._retention, integer, boolean) is
+  'Removes the oldest expired spans that have no trace, by the rule for all other pipelines.';
+
 -- The traces that a batch looks at are those from the place where the last one stopped. Those that are
 -- kept (labelled, of another pipeline) are passed over once, and once a day all of them are looked at
 -- again: a label may have been withdrawn.
@@ -24,8 +87,11 @@ declare
   v_last timestamptz;
   v_expired uuid[];
   v_trace_ids uuid[];
+  v_spans bigint;
+  v_are_more_spans boolean;
 begin
   removed := 0;
+  perform set_config('flywheel.keep_rollups', case when rule.keep_rollups then 'on' else 'off' end, true);
   loop
     with looked as materialized (
       select t.trace_id, t.pipeline, t.received_at
@@ -78,14 +144,19 @@ begin
       -- Nothing but locked traces: later, and not at once.
       is_more := is_more and v_trace_ids <> '{}';
     end if;
-    perform set_config('flywheel.keep_rollups', case when rule.keep_rollups then 'on' else 'off' end, true);
     -- A label that was committed before we had the lock is seen now.
     delete from flywheel.traces as t
     where t.trace_id = any (v_trace_ids)
       and not (rule.keep_labelled and exists (select from flywheel._standing_labels as b where b.trace_id = t.trace_id));
     get diagnostics removed = row_count;
-    perform set_config('flywheel.keep_rollups', 'off', true);
   end if;
+  if rule.pipeline is null and removed < max_traces then
+    select s.removed, s.is_more into strict v_spans, v_are_more_spans
+    from flywheel._retention_spans(rule, max_traces - removed::integer, v_restart) as s;
+    removed := removed + v_spans;
+    is_more := is_more or v_are_more_spans;
+  end if;
+  perform set_config('flywheel.keep_rollups', 'off', true);
 
   update flywheel._retention as r
   set looked_to = v_next,
@@ -128,7 +199,7 @@ end
 $$;
 
 comment on function flywheel.apply_retention(integer) is
-  'Removes at most so many traces that have expired, in this transaction, and returns how many of each pipeline, and whether there may be more. Waits for nobody: what is locked is left for the next time. The schedule retention calls it, and flywheel.enforce_retention() until nothing is left.';
+  'Removes at most so many traces (and spans whose trace never arrived) that have expired, in this transaction, and returns how many of each pipeline, and whether there may be more. Waits for nobody: what is locked is left for the next time. The schedule retention calls it, and flywheel.enforce_retention() until nothing is left.';
 
 create or replace function flywheel._task_retention(max_seconds double precision, out removed bigint, out is_more boolean)
 language plpgsql

@@ -121,6 +121,52 @@ def test_labelled_traces_stay_unless_told_otherwise(noon: Connection) -> None:
     assert plain not in kept
 
 
+def test_spans_whose_trace_never_arrived_go_by_the_rule_for_all_others(noon: Connection) -> None:
+    noon.execute("select flywheel.create_validator('s', 'sql', 'true', subject => 'span')")
+    noon.execute("select flywheel.set_retention('support', '1 day')")
+    (kept,) = insert(noon, 5, "other")
+    for trace_id, days in ((kept, 5), (None, 5), (None, 5), (None, 5), (None, 1)):
+        noon.execute(
+            "insert into flywheel.spans (trace_id, received_at) values (coalesce(%s, flywheel.uuidv7()), %s)",
+            (trace_id, NOON - timedelta(days=days)),
+        )
+    labelled = one(
+        noon, "select (trace_id, span_id) from flywheel.spans where trace_id <> %s limit 1", kept
+    )
+    noon.execute("select flywheel.label(%s, 's', true, span_id => %s)", labelled)
+    apply(noon)
+    assert one(noon, "select count(*) from flywheel.spans") == 5
+    noon.execute("select flywheel.set_retention(null, '10 days')")
+    apply(noon)
+    assert one(noon, "select count(*) from flywheel.spans") == 5
+    noon.execute("select flywheel.set_retention(null, '2 days')")
+    # Its traces go first, and a call removes no more than it is asked to.
+    assert [
+        one(noon, "select sum(removed) from flywheel.apply_retention(1)") for _ in range(4)
+    ] == [1, 1, 1, 0]
+    # The fresh one and the labelled one.
+    assert one(
+        noon,
+        "select count(*), count(*) filter (where trace_id = %s) from flywheel.spans",
+        labelled[0],
+    ) == (2, 1)
+    assert one(noon, "select count(*) from flywheel._verdicts") == 2
+
+
+def test_many_spans_are_looked_through_in_steps(noon: Connection) -> None:
+    (kept,) = insert(noon, 1)
+    noon.execute(
+        "insert into flywheel.spans (trace_id, received_at) select case when mod(i, 100) = 0 then flywheel.uuidv7() else %s end,"
+        " %s::timestamptz + i * interval '1 second' from generate_series(1, 45000) as i",
+        (kept, NOON - timedelta(days=30)),
+    )
+    noon.execute("select flywheel.set_retention(null, '2 days')")
+    assert apply(noon, 100) <= 12
+    assert one(
+        noon, "select count(*), count(*) filter (where trace_id = %s) from flywheel.spans", kept
+    ) == (44550, 44550)
+
+
 def test_it_goes_on_where_it_stopped(noon: Connection) -> None:
     for days in range(30, 10, -1):
         insert(noon, days, count=3)
