@@ -62,7 +62,7 @@ comment on function flywheel.create_validator(
   text, text, text, text, text, text, text, text, text, text, double precision, jsonb, text, text, text,
   integer, text, interval, boolean, jsonb
 ) is
-  'Creates a validator and, unless enabled => false, has every row that arrives from now on checked by it. Returns its id. In SQL, body is an expression over the row and params that is true when the row is good; null means there was nothing to decide. In Python, which asks for a superuser, it is the body of a function of the same names.';
+  'Creates a validator and, unless enabled => false, has every row that arrives from now on checked by it. Returns its id. In SQL, body is an expression over the row and params that is true when the row is good; null means there was nothing to decide. In Python, which asks for a superuser, it is the body of a function of the same names. In knn it names a rule: topic, anomaly or nearest_attack.';
 
 create or replace function flywheel.alter_validator(
   name text,

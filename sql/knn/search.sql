@@ -22,6 +22,7 @@ set standard_conforming_strings = on
 set jit = off
 set max_parallel_workers_per_gather = 0
 set hnsw.ef_search = 100
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_query constant text := $query$

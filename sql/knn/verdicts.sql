@@ -67,6 +67,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_version flywheel._validator_versions;
@@ -134,33 +135,36 @@ create or replace function flywheel._knn_outcome(
   version flywheel._validator_versions, content text, similarity double precision, nearest text
 )
 returns flywheel._outcome
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-  select row (
-    case
-      when similarity is null or not version.params ? 'threshold' then 2
-      when (similarity >= (version.params ->> 'threshold')::double precision) = (version.body <> 'nearest_attack') then 1
-      else 0
-    end::smallint,
-    similarity,
-    case
-      when content is null then version.reads[1] || ' is null'
-      when content !~ '\S' then version.reads[1] || ' is blank'
-      when similarity is null and version.body = 'anomaly' then 'fewer than 30 recent inputs to compare with'
-      when similarity is null then 'no reference texts to compare with: flywheel.add_references()'
-      when not version.params ? 'threshold' then 'no threshold yet: flywheel.calibrate_knn()'
-      else format(
-        'similarity %s is %s %s; nearest: %s',
-        round(similarity::numeric, 3),
-        case when similarity >= (version.params ->> 'threshold')::double precision then 'at least' else 'below' end,
-        version.params ->> 'threshold', nearest
-      )
-    end,
-    null
-  )::flywheel._outcome;
+declare
+  v_outcome flywheel._outcome;
+  v_threshold constant double precision := (version.params ->> 'threshold')::double precision;
+begin
+  v_outcome.code := 2;
+  v_outcome.score := similarity;
+  if content is null then
+    v_outcome.reason := version.reads[1] || ' is null';
+  elsif content !~ '\S' then
+    v_outcome.reason := version.reads[1] || ' is blank';
+  elsif similarity is null and version.body = 'anomaly' then
+    v_outcome.reason := 'fewer than 30 recent inputs to compare with';
+  elsif similarity is null then
+    v_outcome.reason := 'no reference texts to compare with: flywheel.add_references()';
+  elsif v_threshold is null then
+    v_outcome.reason := 'no threshold yet: flywheel.calibrate_knn()';
+  else
+    v_outcome.code := ((similarity >= v_threshold) = (version.body <> 'nearest_attack'))::integer;
+    v_outcome.reason := format(
+      'similarity %s is %s %s; nearest: %s',
+      round(similarity::numeric, 3), case when similarity >= v_threshold then 'at least' else 'below' end, v_threshold, nearest
+    );
+  end if;
+  return v_outcome;
+end
 $$;
 
 comment on function flywheel._knn_outcome(flywheel._validator_versions, text, double precision, text) is

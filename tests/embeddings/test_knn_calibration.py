@@ -137,6 +137,18 @@ def test_train_serves_where_dev_is_too_small_each_row_left_out(db: Connection) -
     assert found["threshold"] < 0.999
 
 
+def test_an_anomaly_validator_is_calibrated_too_no_row_beside_itself(db: Connection) -> None:
+    db.execute("select flywheel.create_validator('v', 'knn', 'anomaly')")
+    label(db, GOOD[:80], True, "dev")
+    label(db, BAD[:1], False, "dev")
+    db.execute("select flywheel.embed_texts(60)")
+    found = calibrate(db)
+    assert (found["good"], found["bad"]) == (80, 1)
+    assert found["threshold"] < 0.999
+    assert found["false_alarm_rate"] <= 0.05
+    assert (found["detection_rate"], found["auroc"]) == (1, 1)
+
+
 def test_labels_of_the_split_test_and_of_models_are_not_used(db: Connection) -> None:
     create(db, "topic", GOOD[150:])
     label(db, GOOD[:40], True, "test")
