@@ -14,9 +14,12 @@ flywheel-db psql -X -q -v ON_ERROR_STOP=1 <<'SQL'
 \getenv password FLYWHEEL_PASSWORD
 alter role postgres password :'password';
 SQL
+if [ -n "${FLYWHEEL_GRAFANA_PASSWORD:-}" ]; then
+  flywheel-db psql -X -q -v ON_ERROR_STOP=1 -f /usr/local/lib/flywheel-db/grafana-role.sql
+fi
 trap - ERR
 flywheel-db down
-unset FLYWHEEL_PASSWORD
+unset FLYWHEEL_PASSWORD FLYWHEEL_GRAFANA_PASSWORD
 
 data="$FLYWHEEL_HOME/data"
 # The container's network is the border now; every connection over it needs a password.

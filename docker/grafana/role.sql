@@ -1,0 +1,9 @@
+-- The role Grafana reads with: psql -f role.sql, with FLYWHEEL_GRAFANA_PASSWORD in the environment.
+\getenv password FLYWHEEL_GRAFANA_PASSWORD
+select 'create role flywheel_grafana'
+where not exists (select from pg_catalog.pg_roles where rolname = 'flywheel_grafana')
+\gexec
+alter role flywheel_grafana login password :'password';
+alter role flywheel_grafana set statement_timeout = '30 s';
+alter role flywheel_grafana set default_transaction_read_only = on;
+grant flywheel_reader to flywheel_grafana;
