@@ -13,11 +13,13 @@ from replay.reply import Reply, Responder, error
 
 Item = dict[str, Any]
 
+_VALUES = [round((byte - 127.5) / 127.5, 8) for byte in range(256)]
+
 
 def vector_of(text: str, dimensions: int) -> list[float]:
     """A vector of numbers from -1 to 1 that depends on the text alone."""
     bits = hashlib.shake_128(text.encode()).digest(dimensions)
-    return [(byte - 127.5) / 127.5 for byte in bits]
+    return [_VALUES[byte] for byte in bits]
 
 
 def vectors(

@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from flywheel_db import install
 from flywheel_db.connection import connect
-from flywheel_db.doctor import data, maintenance, python, queue, schema, server
+from flywheel_db.doctor import data, embeddings, maintenance, python, queue, schema, server
 from flywheel_db.doctor.finding import MIGRATE, Finding, error, ok, warning
 from flywheel_db.errors import FlywheelError, from_psycopg
 
@@ -37,6 +37,7 @@ _SCHEMA_CHECKS: tuple[tuple[str, Check], ...] = (
     ("queue", queue.check_queue),
     ("dead letters", queue.check_dead),
     ("workers", queue.check_workers),
+    ("embedders", embeddings.check_embedders),
     ("schedules", maintenance.check_schedules),
     ("retention", maintenance.check_retention),
     ("orphans", data.check_orphans),

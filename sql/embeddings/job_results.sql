@@ -105,6 +105,7 @@ $$;
 
 comment on function flywheel._read_embedding(text) is 'A vector as a worker sends it, or what is wrong with it.';
 
+-- At once, or one after the other to find those that cannot be read.
 create or replace function flywheel._read_embeddings(texts text[], out embeddings flywheel._vector[], out problems text[])
 returns record
 language plpgsql
@@ -112,7 +113,22 @@ immutable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
+declare
+  v_are_well boolean;
 begin
+  begin
+    select array_agg(v.embedding order by v.n), bool_and(flywheel._inner_product(v.embedding, v.embedding) > 0) and count(v.embedding) = count(*)
+    into embeddings, v_are_well
+    from (
+      select t.text::flywheel._vector as embedding, t.n from unnest(texts) with ordinality as t (text, n) offset 0
+    ) as v;
+  exception when data_exception or program_limit_exceeded then
+    v_are_well := false;
+  end;
+  if v_are_well then
+    problems := array_fill(null::text, array[cardinality(texts)]);
+    return;
+  end if;
   select array_agg(r.embedding order by t.n), array_agg(r.problem order by t.n)
   into embeddings, problems
   from unnest(texts) with ordinality as t (text, n), lateral flywheel._read_embedding(t.text) as r;

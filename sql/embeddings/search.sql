@@ -151,6 +151,9 @@ begin
     set standard_conforming_strings = on
     set plan_cache_mode = force_generic_plan
     set enable_seqscan = off
+    -- Never all of a part, which the statistics may still believe to be empty.
+    set enable_hashjoin = off
+    set enable_mergejoin = off
     as $body$
     #variable_conflict use_column
     begin

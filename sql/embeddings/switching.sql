@@ -104,6 +104,7 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set client_min_messages = warning
 as $$
 begin
   delete from flywheel._embedding_jobs as j where j.embedder_id = embedder.embedder_id;

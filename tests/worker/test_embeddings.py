@@ -491,6 +491,8 @@ def test_the_reply_of_an_endpoint_is_read_in_its_order() -> None:
     assert (found.vectors, found.input_tokens) == (["[1.5]", "[2]"], 5)
     bare = parse(200, {}, b"[[1], [2]]", 2)
     assert (bare.vectors, bare.input_tokens) == (["[1]", "[2]"], 0)
+    quoted = {"note": "a [1, 2] list", "data": [{"embedding": [1e-3, -2.5]}]}
+    assert parse(200, {}, json.dumps(quoted, indent=1).encode(), 1).vectors == ["[0.001, -2.5]"]
     for said, kind in (("overloaded", "transient"), ("Incorrect API key", "configuration")):
         with pytest.raises(CallFailed) as caught:
             parse(200, {}, json.dumps({"error": {"message": said}}).encode(), 1)
