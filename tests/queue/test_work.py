@@ -152,6 +152,8 @@ def test_no_transaction_is_held_during_a_call(
     connect: Connect, allow: Callable[[str], None]
 ) -> None:
     session, other = connect(), connect()
+    # A scheduled task has a transaction, however short.
+    session.execute("update flywheel._schedules set next_run_at = now() + interval '1 hour'")
     with replay.Endpoint(replay.verdict(), latency=1.5) as endpoint:
         allow(endpoint.authority)
         _set_up(session, endpoint.base_url, 3)
