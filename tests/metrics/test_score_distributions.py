@@ -91,8 +91,8 @@ def test_real_lengths_and_times(db: Connection, shared_data: Path) -> None:
     scores=st.lists(
         st.one_of(
             st.integers(-5, 5).map(float),
-            st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-290),
-            st.floats(1e-290, 1e290),
+            st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-149),
+            st.floats(1e-149, 1e149),
         ),
         min_size=1,
         max_size=30,
@@ -102,18 +102,16 @@ def test_any_scores(db: Connection, scores: list[float]) -> None:
     with db.transaction(force_rollback=True):
         _scored(db, [repr(score) for score in scores])
         row = _row(db)
-    # numpy's squares of more than 1e154 are infinite.
-    if max(map(abs, scores)) < 1e150:
-        _is_as_numpy_says(row, np.array(scores))
-    assert row["n"] == len(scores)
-    assert row["max"] == max(scores)
+    _is_as_numpy_says(row, np.array(scores))
 
 
 def test_what_is_no_number_is_not_counted(db: Connection) -> None:
-    _scored(db, ["NaN", "Infinity", "-Infinity", None, "1", "3", "1e308", "-1e308", "5e-324"])
+    _scored(
+        db, ["NaN", "Infinity", "-Infinity", None, "1", "3", "1e149", "-1e149", "5e-324", "1e308"]
+    )
     row = _row(db)
-    assert row["n"] == 5
-    assert (row["min"], row["max"]) == (-1e308, 1e308)
+    assert row["n"] == 4
+    assert (row["min"], row["max"]) == (-1e149, 1e149)
 
 
 def test_verdicts_without_a_decision_do_not_count(db: Connection) -> None:
@@ -155,16 +153,15 @@ def test_incremental_equals_the_view_after_every_kind_of_change(
     rng = np.random.default_rng(2)
 
     def equals() -> None:
-        kept = session.execute(
-            "select * from flywheel.score_distributions order by version, pipeline"
-        ).fetchall()
-        assert (
-            kept
-            == session.execute(
-                f"select * from ({query[0]}) as q order by version, pipeline"  # type: ignore[arg-type]
-            ).fetchall()
-        )
+        order = " order by version, pipeline"
+        kept = session.execute("select * from flywheel.score_distributions" + order).fetchall()
+        computed = session.execute(f"select * from ({query[0]}) as q{order}").fetchall()  # type: ignore[arg-type]
         assert kept
+        # Floats are added in another order.
+        assert kept == [
+            tuple(pytest.approx(v, rel=1e-12) if isinstance(v, float) else v for v in row)
+            for row in computed
+        ]
 
     equals()
     for pipeline in ("a", "b", "a"):

@@ -13,7 +13,7 @@ select flywheel._set_builtin_metric(
     "release": "Release when the verdict was written.",
     "node": "Node of the spans; null when the subject is the trace.",
     "day": "UTC day on which the traces or spans started.",
-    "n": "Scores: of verdicts that passed or failed, without infinity and NaN.",
+    "n": "Scores: of verdicts that passed or failed, without NaN and what squares beyond the range of floats (above 1e150, or nearer to 0 than 1e-150).",
     "mean": "Mean score.",
     "stddev": "Standard deviation of the sample (n - 1); null if n is 1.",
     "min": "Lowest score.",
@@ -28,22 +28,31 @@ select flywheel._set_builtin_metric(
 with counts as (
   select v.version_id, v.dimension_id, flywheel._quantile_bucket(v.score) as bucket,
     count(*) as n,
-    sum(v.score::numeric) as total,
-    sum(v.score::numeric * v.score::numeric) as squares,
+    sum(v.score) as total,
+    var_pop(v.score) as variance,
     min(v.score) as low,
     max(v.score) as high
   from flywheel._verdicts as v
-  where v.status in ('passed', 'failed') and v.score > '-Infinity' and v.score < 'Infinity'
+  where v.status in ('passed', 'failed') and v.score between -1e150 and 1e150
+    -- Three ranges, whose share the planner knows.
+    and (v.score <= -1e-150 or v.score = 0 or v.score >= 1e-150)
   group by v.version_id, v.dimension_id, flywheel._quantile_bucket(v.score)
 ),
 ranked as (
   select c.*, flywheel._quantile_value(c.bucket) as value,
-    sum(c.n) over (partition by c.version_id, c.dimension_id order by c.bucket) as up_to,
-    sum(c.n) over (partition by c.version_id, c.dimension_id) as total_n
+    sum(c.n) over (sorted) as up_to,
+    sum(c.n) over (whole) as total_n,
+    sum(c.total) over (whole) / sum(c.n) over (whole)::double precision as mean
   from counts as c
+  window
+    whole as (partition by c.version_id, c.dimension_id),
+    sorted as (whole order by c.bucket)
 ),
+-- Variances are put together as Chan, Golub and LeVeque (1979) do, "Updating formulae and a pairwise
+-- algorithm for computing sample variances": the difference of two large sums would lose the digits.
 scores as (
-  select r.version_id, r.dimension_id, sum(r.n) as n, sum(r.total) as total, sum(r.squares) as squares,
+  select r.version_id, r.dimension_id, sum(r.n) as n, min(r.mean) as mean,
+    sum(r.n * r.variance + case when abs(r.total / r.n - r.mean) > 1e-150 then r.n * (r.total / r.n - r.mean) ^ 2 else 0 end) as squares,
     min(r.low) as low, max(r.high) as high,
     min(r.value) filter (where r.up_to >= 0.50 * r.total_n) as p50,
     min(r.value) filter (where r.up_to >= 0.90 * r.total_n) as p90,
@@ -63,8 +72,8 @@ select
   k.node,
   k.day,
   s.n::bigint as n,
-  (s.total / s.n)::double precision as mean,
-  sqrt((s.n * s.squares - s.total * s.total) / nullif(s.n * (s.n - 1), 0))::double precision as stddev,
+  s.mean,
+  sqrt(s.squares / nullif(s.n - 1, 0)::double precision) as stddev,
   s.low as min,
   s.high as max,
   -- What stands for a bucket may lie outside of what is in it.
