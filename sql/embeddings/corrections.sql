@@ -14,6 +14,8 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 #variable_conflict use_column
+declare
+  v_not_sessions constant text[] := flywheel._excluded_sessions(exclude_trace, exclude_session);
 begin
   perform flywheel._check_retrieval(k, half_life, 0, diversity);
   if query is null then
@@ -41,7 +43,7 @@ begin
       ) as n
       join flywheel.traces as t on t.trace_id = n.item_id and t.revision = n.revision
       where t.trace_id is distinct from exclude_trace
-        and (exclude_session is null or t.session_id is distinct from exclude_session)
+        and (t.session_id = any (v_not_sessions)) is not true
         and t.status = 'ok'
         and not exists (
           select from flywheel._label_splits as s where s.trace_id = t.trace_id and s.split <> 'train'
@@ -100,7 +102,7 @@ end
 $$;
 
 comment on function flywheel.similar_corrections(text, integer, text, text, interval, double precision, uuid, text) is
-  'For the application''s prompt: up to k past traces most like the query that a person has fixed (kind fixed, best first, split train only), and the single most similar trace of the log, whatever it was worth (kind similar). half_life has older ones count less, diversity those like each other. With exclude_trace or exclude_session, nothing of that trace or session.';
+  'For the application''s prompt: up to k past traces most like the query that a person has fixed (kind fixed, best first, split train only), and the single most similar trace of the log, whatever it was worth (kind similar). half_life has older ones count less, diversity those like each other. With exclude_trace, nothing of that trace or its session; with exclude_session, nothing of that one.';
 
 create or replace function flywheel.similar_corrections_by_vector(
   query vector,

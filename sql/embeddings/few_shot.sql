@@ -1,4 +1,4 @@
--- Examples for the judge's prompt. The defaults are documented in docs/explanation/examples.md, with
+-- Examples for the judge's prompt. The defaults are documented in docs/explanation/examples-and-index.md, with
 -- what was measured of them.
 
 create or replace function flywheel._check_retrieval(
@@ -48,9 +48,7 @@ as $$
 declare
   -- The choice is made among these; measured, it is that among all.
   v_pool constant integer := case when diversity > 0 or alternate then greatest(8 * k, 32) else k end;
-  v_not_session constant text := coalesce(
-    not_session, (select t.session_id from flywheel.traces as t where t.trace_id = not_trace)
-  );
+  v_not_sessions constant text[] := flywheel._excluded_sessions(not_trace, not_session);
   v_found flywheel._candidate[];
 begin
   if k = 0 then
@@ -61,7 +59,7 @@ begin
   else
     v_found := flywheel._candidates(
       embedder_id, query, kind, validator_id, v_pool,
-      half_life, disagreement_weight, not_trace, v_not_session, pipeline, node
+      half_life, disagreement_weight, not_trace, v_not_sessions, pipeline, node
     );
   end if;
   if alternate then
@@ -74,7 +72,7 @@ begin
           from flywheel._examples as e
           where e.kind = 'verdict' and e.validator_id = _few_shot.validator_id and e.passed = s.passed
             and e.trace_id is distinct from not_trace
-            and (v_not_session is null or e.session_id is distinct from v_not_session)
+            and (e.session_id = any (v_not_sessions)) is not true
             and (
               not flywheel._requires_example_approval()
               or exists (select from flywheel._example_approvals as a where a.label_id = e.label_id and a.is_approved)
@@ -149,7 +147,7 @@ end
 $$;
 
 comment on function flywheel.few_shot(text, text, integer, interval, double precision, double precision, uuid, text) is
-  'The k labelled examples of a validator that matter most for a query, for the judge''s prompt: by similarity, by age if half_life is given (an example of that age counts half), by how far the validator''s verdict was from the label (disagreement_weight), and unlike each other (diversity, from 0 to 1). Only labels that a person made or confirmed, in the split train. With exclude_trace, nothing of that trace or its session. An embedder that is not in the database cannot embed a new query here: hash is asked instead, as the column embedder tells.';
+  'The k labelled examples of a validator that matter most for a query, for the judge''s prompt: by similarity, by age if half_life is given (an example of that age counts half), by how far the validator''s verdict was from the label (disagreement_weight), and unlike each other (diversity, from 0 to 1). Only labels that a person made or confirmed, in the split train. With exclude_trace, nothing of that trace or its session; with exclude_session, nothing of that one. An embedder that is not in the database cannot embed a new query here: hash is asked instead, as the column embedder tells.';
 
 create or replace function flywheel.explain_few_shot(
   validator text,

@@ -45,10 +45,26 @@ $$;
 comment on function flywheel._query_vector(text, uuid) is
   'The vector of a text of a trace: that of the active embedder if it is in the log or can be made in the database, else that of hash; and which it is.';
 
+-- Traces of one session quote each other.
+create or replace function flywheel._excluded_sessions(not_trace uuid, not_session text)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select array_remove(
+    array[not_session, (select t.session_id from flywheel.traces as t where t.trace_id = not_trace)], null
+  );
+$$;
+
+comment on function flywheel._excluded_sessions(uuid, text) is
+  'The sessions nothing may be shown of: the one that is named and that of the trace.';
+
 -- The candidates with the highest weights, at most `pool`, heaviest first.
 create or replace function flywheel._candidates(
   embedder_id integer, query flywheel._vector, kind text, validator_id integer, pool integer,
-  half_life interval, disagreement_weight double precision, not_trace uuid, not_session text, pipeline text, node text
+  half_life interval, disagreement_weight double precision, not_trace uuid, not_sessions text[], pipeline text, node text
 )
 returns flywheel._candidate[]
 language plpgsql
@@ -112,7 +128,7 @@ begin
     from streams as s
     join flywheel._examples as e on e.example_id = s.example_id
     where e.trace_id is distinct from not_trace
-      and (not_session is null or e.session_id is distinct from not_session)
+      and (e.session_id = any (not_sessions)) is not true
       and (_candidates.pipeline is null or e.pipeline = _candidates.pipeline)
       and (_candidates.node is null or e.node = _candidates.node)
       and (
@@ -137,7 +153,7 @@ end
 $$;
 
 comment on function flywheel._candidates(
-  integer, flywheel._vector, text, integer, integer, interval, double precision, uuid, text, text, text
+  integer, flywheel._vector, text, integer, integer, interval, double precision, uuid, text[], text, text
 ) is
   'The heaviest examples for a query, found among the most similar of every age and the most recent.';
 

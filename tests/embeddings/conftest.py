@@ -1,9 +1,10 @@
-"""An embedder that is not in the database, and one session that is its worker."""
+"""An embedder that is not in the database and its worker; people who label, and what shows examples."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+from uuid import UUID
 
 import pytest
 from psycopg import Connection
@@ -147,3 +148,108 @@ def embedding(db: Connection) -> Embedding:
 def sessions(connect: Callable[..., Connection]) -> Callable[[], Embedding]:
     """Sessions on a database of their own."""
     return lambda: Embedding(connect())
+
+
+@dataclass
+class Examples:
+    """One session in which people label, and everything that shows examples."""
+
+    session: Connection
+    judge: str = "kind"
+
+    def rows(self, query: Any, *values: object) -> list[Any]:
+        """All rows of a query."""
+        return self.session.execute(query, values).fetchall()
+
+    def one(self, query: Any, *values: object) -> Any:
+        """The only row of a query, or its only value."""
+        (row,) = self.rows(query, *values)
+        return row[0] if len(row) == 1 else row
+
+    def later(self, interval: str) -> None:
+        """Move the clock: so long from the transaction's own time."""
+        Embedding(self.session).later(interval)
+
+    def create_judge(self, **options: Any) -> None:
+        """A judge that shows as many examples as it can, in the order of their weight."""
+        self.one("select flywheel.create_model('m', 'http://127.0.0.1:1/v1', 'm-1')")
+        named = "".join(f", {name} => %({name})s" for name in options)
+        self.session.execute(
+            "select flywheel.create_validator(%(judge)s, 'llm', 'The reply is kind.', model => 'm',"
+            f" few_shot_k => 20{named})",
+            {"judge": self.judge, **options},
+        )
+
+    def trace(self, text: str | None, output: str | None = "An answer.", **columns: object) -> UUID:
+        """Insert a trace."""
+        given = {"input": text, "output": output, **columns}
+        row = self.session.execute(
+            f"insert into flywheel.traces ({', '.join(given)}) "
+            f"values ({', '.join(['%s'] * len(given))}) returning trace_id",
+            list(given.values()),
+        ).fetchone()
+        assert row is not None
+        return cast(UUID, row[0])
+
+    def label(self, trace_id: UUID, passed: bool | None = True, **given: object) -> int:
+        """Label a trace; in the split train, unless told otherwise."""
+        given = {"validator": self.judge, "split": "train", **given}
+        named = ", ".join(f"{name} => %({name})s" for name in given)
+        row = self.session.execute(
+            f"select flywheel.label(%(trace)s, passed => %(passed)s, {named})",
+            {"trace": trace_id, "passed": passed, **given},
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def upkeep(self) -> None:
+        """Everything that is due in the background."""
+        while self.one("select is_more from flywheel.embed_texts(0)"):
+            pass
+        while self.one("select is_more from flywheel.index_vectors(0)"):
+            pass
+
+    def few_shot(self, query: str | None, columns: str = "input", **options: object) -> list[Any]:
+        """What few_shot() returns, in its order."""
+        return self.call("few_shot", columns, validator=self.judge, query=query, **options)
+
+    def call(self, function: str, columns: str = "*", **options: object) -> list[Any]:
+        """Call a function by the names of its parameters. One column becomes values."""
+        named = ", ".join(f"{name} => %({name})s" for name in options)
+        found = self.session.execute(
+            f"select {columns} from flywheel.{function}({named}) as f", options
+        ).fetchall()
+        return [row[0] for row in found] if found and len(found[0]) == 1 else found
+
+    def prompt(self, trace_id: UUID, span_id: UUID | None = None) -> str:
+        """What the judge is told of a trace or span, all messages together."""
+        (request,) = [
+            row[0]
+            for row in self.rows(
+                "select request, trace_id, span_id from flywheel.claim_jobs('w', max_jobs => 10000)"
+            )
+            if row[1:] == (trace_id, span_id)
+        ]
+        return "\n\n".join(message["content"] for message in request["body"]["messages"])
+
+
+@pytest.fixture
+def examples(db: Connection) -> Examples:
+    """A session that is rolled back, with a judge."""
+    made = Examples(db)
+    made.create_judge()
+    return made
+
+
+@pytest.fixture
+def people(connect: Callable[..., Connection]) -> Callable[..., Examples]:
+    """Sessions on a database of their own, the first of which makes the judge."""
+    made: list[Examples] = []
+
+    def open_session(**options: Any) -> Examples:
+        made.append(Examples(connect(**options)))
+        if len(made) == 1:
+            made[0].create_judge()
+        return made[-1]
+
+    return open_session
