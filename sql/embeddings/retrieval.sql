@@ -86,7 +86,7 @@ declare
     where s.embedder_id = _candidates.embedder_id and s.store = v_store and s.state <> 'replaced'
   );
   -- How much the oldest has lost by its age.
-  v_least_factor constant double precision := coalesce(2 ^ greatest(-extract(epoch from v_now - case kind
+  v_least_factor constant double precision := coalesce(2 ^ greatest(-extract(epoch from greatest(v_now - case kind
     when 'verdict' then (
       select e.created_at
       from flywheel._examples as e
@@ -95,7 +95,7 @@ declare
       limit 1
     )
     else (select e.created_at from flywheel._examples as e where e.kind = 'correction' order by e.created_at limit 1)
-  end)::double precision / v_seconds, -1000), 1);
+  end, interval '0'))::double precision / v_seconds, -1000), 1);
   -- Of each part: where age counts little, 400 of all; else many of every age.
   v_wanted constant integer := greatest(
     pool / 2, case when v_least_factor >= 0.5 then ceil(400.0 / v_parts) else 120 end
