@@ -22,7 +22,8 @@ FIGURES = (
     "queue_peers",
     "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
     "drain_claims", "drain_latency",
-    "metric_cost", "many_validators", "retention_latency", "full_table",
+    "metric_cost", "metric_contention", "metric_read", "metric_crossover",
+    "many_validators", "retention_latency", "full_table",
 )  # fmt: skip
 FOR_INFORMATION = ("ablation",)
 

@@ -21,6 +21,7 @@ _AFTER_TABLES = (
     "embeddings",
     "knn",
     "statistics",
+    "metrics/streams",
     "metrics",
     "maintenance",
     "plpython",

@@ -52,8 +52,8 @@ _FAMILIES = {
     "maintenance/forget.sql": "Forgetting",
     "functions/gate.sql": "Asking before the LLM is called",
     "functions/labels.sql": "Labels and corrections",
-    "metrics/6_functions.sql": "Metrics",
-    "metrics/5_tasks.sql": "Metrics",
+    "metrics/functions.sql": "Metrics",
+    "metrics/tasks.sql": "Metrics",
     "statistics/associations.sql": "Which validators matter, and what fails",
     "statistics/clusters.sql": "Which validators matter, and what fails",
     "embeddings/few_shot.sql": "Examples for a judge's prompt",
@@ -68,7 +68,9 @@ _FAMILIES = {
     "embeddings/job_failures.sql": "Texts that a worker embeds",
     "knn/references.sql": "Validators by nearest neighbours",
     "knn/calibration.sql": "Validators by nearest neighbours",
-    "metrics/0_sketches.sql": "Metrics",
+    "metrics/sketches.sql": "Metrics",
+    "metrics/requests.sql": "Metrics",
+    "metrics/advice.sql": "Metrics",
     "functions/imports.sql": "Resumable imports",
     "base/clock.sql": "Clock and ids",
 }
@@ -345,7 +347,7 @@ def _signature(routine: Row) -> str:
         re.sub(r" default (.*)$", lambda m: f" default {_short_default(m[1])}", parameter)
         for parameter in routine.parameters
     ]
-    what = "procedure" if routine.kind == "p" else "function"
+    what = {"p": "procedure", "a": "aggregate"}.get(routine.kind, "function")
     # RETURNS TABLE stands among the parameters and in the result.
     lines = f"{what} flywheel.{routine.name}("
     if len(parameters) > 2:

@@ -73,7 +73,7 @@ grant select on
   flywheel.traces, flywheel.spans, flywheel.verdicts, flywheel.failures, flywheel.coverage,
   flywheel.validators, flywheel.jobs, flywheel.builtin_validators,
   flywheel.models, flywheel.queue_health, flywheel.runs, flywheel.workers,
-  flywheel.current_labels, flywheel.corrections, flywheel.metrics,
+  flywheel.current_labels, flywheel.corrections, flywheel.metrics, flywheel.metric_advice,
   flywheel.examples, flywheel.embedders, flywheel.index_health, flywheel.reference_texts,
   flywheel.schedules, flywheel.retention
   to flywheel_reader, flywheel_labeler;
@@ -95,20 +95,25 @@ grant execute on function
 
 -- What incremental metrics are read with, and what a query may aggregate with.
 grant execute on function
+  flywheel._add(bigint),
   flywheel._variance_of_sums(numeric, numeric, numeric, boolean),
   flywheel._special_or(numeric, numeric, numeric, numeric, boolean),
   flywheel._quantile_of_buckets(integer[], bigint[], double precision),
   flywheel._quantile_value(integer),
   flywheel._quantile_bucket(double precision),
-  flywheel._quantile_add(bigint[], double precision),
-  flywheel._quantile_final(bigint[], double precision),
+  flywheel._quantile_final(double precision[], double precision),
   flywheel.quantile(double precision, double precision),
   flywheel._distinct_count_of_buckets(integer[], bigint[]),
   flywheel._distinct_estimate(double precision, bigint),
   flywheel._distinct_bucket(anyelement),
-  flywheel._distinct_add(smallint[], anyelement),
-  flywheel._distinct_final(smallint[]),
-  flywheel.distinct_count(anyelement)
+  flywheel._distinct_add(bytea, anyelement),
+  flywheel._distinct_final(bytea),
+  flywheel.distinct_count(anyelement),
+  flywheel.rate_interval(bigint, bigint, bigint),
+  -- What metric_advice calls.
+  flywheel._reads_table(integer),
+  flywheel._metric_table(integer),
+  flywheel._facts()
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -218,6 +223,8 @@ grant execute on function
   flywheel.alter_metric(text, text, interval, text, text, jsonb, text[]),
   flywheel.drop_metric(text),
   flywheel.refresh_metric(text),
+  flywheel.request_metric(text, timestamptz, integer),
+  flywheel.explain_metric(text),
   flywheel.create_schedule(text, text, interval, text, boolean),
   flywheel.alter_schedule(text, interval, text),
   flywheel.drop_schedule(text),
@@ -283,10 +290,12 @@ grant execute on function
 grant create on schema flywheel to flywheel_metric;
 grant select on
   flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions,
-  flywheel._newest_versions
+  flywheel._newest_versions,
+  flywheel._metrics
   to flywheel_metric;
 grant execute on function
   flywheel._index_metric_table(text),
+  flywheel._time_query(text),
   flywheel._quantile_bucket(double precision),
   flywheel._distinct_bucket(anyelement)
   to flywheel_metric;
@@ -350,7 +359,7 @@ begin
     where p.pronamespace = 'flywheel'::regnamespace
       and p.proname = any (array[
         '_make_metric_view', '_drop_metric_relation', '_plan_metric', '_make_metric_table', '_index_metric_table',
-        '_refresh_metric_table', '_comment_metric',
+        '_refresh_metric_table', '_comment_metric', '_time_query',
         '_tg_traces__emit_inserted', '_tg_traces__emit_updated', '_tg_traces__emit_deleted',
         '_tg_spans__emit_inserted', '_tg_spans__emit_updated', '_tg_spans__emit_deleted',
         '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted'

@@ -46,6 +46,7 @@ RUN_AS_METRIC = (
     "_index_metric_table",
     "_refresh_metric_table",
     "_comment_metric",
+    "_time_query",
     "_tg_traces__emit_inserted",
     "_tg_traces__emit_updated",
     "_tg_traces__emit_deleted",

@@ -14,8 +14,14 @@ create table flywheel._metrics (
   validators text[] not null default '{}',
   stream_id integer,
   is_built boolean not null default true,
+  refusal text,
   refreshed_at timestamptz,
   refresh_ms double precision,
+  rows bigint,
+  read_ms double precision,
+  plain_ms double precision,
+  write_ms double precision,
+  measured_at timestamptz,
   problem text,
   problem_at timestamptz,
   created_at timestamptz not null default flywheel.now(),
@@ -44,6 +50,12 @@ comment on column flywheel._metrics.stream_id is 'The stream an incremental metr
 comment on column flywheel._metrics.is_built is 'False while an incremental metric is still read as a plain view, until its stream has been filled.';
 comment on column flywheel._metrics.refreshed_at is 'When what is stored was last computed.';
 comment on column flywheel._metrics.refresh_ms is 'How long that took.';
+comment on column flywheel._metrics.refusal is 'Why it cannot be incremental, if it cannot.';
+comment on column flywheel._metrics.rows is 'How many rows it had when it was measured.';
+comment on column flywheel._metrics.read_ms is 'How long reading it took, as it is kept.';
+comment on column flywheel._metrics.plain_ms is 'How long its query took over the rows themselves.';
+comment on column flywheel._metrics.write_ms is 'Incremental: how long appending the deltas of 1,000 rows takes, without storing them.';
+comment on column flywheel._metrics.measured_at is 'When these were measured.';
 comment on column flywheel._metrics.problem is 'What went wrong the last time it was refreshed or measured.';
 comment on column flywheel._metrics.problem_at is 'When.';
 comment on column flywheel._metrics.created_at is 'When it was created.';

@@ -13,6 +13,8 @@ from flywheel_db.bundle import Bundle
 NO_SET_CLAUSE = {
     "_add_dimension": False,
     "_call_python": True,
+    "_distinct_add": True,
+    "_distinct_bucket": True,
     "_enforce": True,
     "_gate": True,
     "_tg_spans__validate_inserted": True,
@@ -201,7 +203,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
     as_owner = {name for name, _ in rows} - as_validator - as_metric
     assert as_metric == {
         "_make_metric_view", "_drop_metric_relation", "_plan_metric", "_make_metric_table", "_index_metric_table",
-        "_refresh_metric_table", "_comment_metric",
+        "_refresh_metric_table", "_comment_metric", "_time_query",
         *(f"_tg_{fact}__emit_{event}" for fact in ("traces", "spans", "verdicts") for event in ("inserted", "updated", "deleted")),
     }  # fmt: skip
     assert as_validator == {
@@ -218,7 +220,8 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "claim_jobs", "complete_jobs", "fail_job", "extend_lease", "release_jobs", "run_sql_jobs", "retry_dead",
         "prioritize_validator", "resume_validator", "purge", "has_jobs", "start_worker", "worker_alive", "stop_worker",
         "python_validator", "_allowed_hosts", "add_references", "remove_references", "calibrate_knn", "_call_knn",
-        "create_metric", "alter_metric", "drop_metric", "refresh_metric", "fold_metrics", "refresh_metrics",
+        "create_metric", "alter_metric", "drop_metric", "refresh_metric", "fold_metrics", "refresh_metrics", "request_metric",
+        "explain_metric",
         "_tg_facts__emit_truncated",
         "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
         "claim_embeddings", "complete_embeddings", "fail_embeddings", "extend_embeddings", "release_embeddings", "retry_embeddings",

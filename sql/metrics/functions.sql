@@ -88,6 +88,7 @@ begin
       using errcode = 'LF006', hint = 'Set it to storage => ''view'': then it costs nothing unless it is read.';
   end if;
   perform flywheel._drop_metric_relation(name);
+  perform flywheel._drop_metric_relation(flywheel._reads_table(v_metric.metric_id));
   perform flywheel._drop_storage(v_metric);
   delete from flywheel._metrics as m where m.metric_id = v_metric.metric_id;
 end

@@ -110,7 +110,7 @@ begin
     case when v_user_keys <> '[]' then
       E'\nGROUP BY ' || (select string_agg(k ->> 'reading', ', ') from jsonb_array_elements(v_user_keys) as k) end,
     case
-      when v_user_keys <> '[]' then E'\nHAVING sum(s.w) > 0' || case when v_having <> '' then format(' AND (%s)', v_having) else '' end
+      when v_user_keys <> '[]' then E'\nHAVING flywheel._add(s.w) > 0' || case when v_having <> '' then format(' AND (%s)', v_having) else '' end
       when v_having <> '' then E'\nHAVING ' || v_having
     end,
     case when v_order <> '' then E'\nORDER BY ' || v_order end,

@@ -144,12 +144,21 @@ begin
     exit when clock_timestamp() >= v_end;
     v_done := v_done + flywheel._try_refresh_metric(v_metric)::integer;
   end loop;
+  for v_metric in
+    select m.*
+    from flywheel._metrics as m
+    where m.measured_at is null or m.measured_at + interval '1 hour' <= flywheel.now()
+    order by m.measured_at nulls first
+  loop
+    exit when clock_timestamp() >= v_end;
+    perform flywheel._measure_metric(v_metric);
+  end loop;
   return v_done;
 end
 $$;
 
 comment on function flywheel.refresh_metrics(double precision) is
-  'Refreshes the materialized metrics that are due by their refresh_every. Starts nothing new after max_seconds. Returns how many were refreshed; 0 at once while another session is at it.';
+  'Refreshes the materialized metrics that are due by their refresh_every, and measures what metrics cost, once an hour each. Starts nothing new after max_seconds. Returns how many were refreshed; 0 at once while another session is at it.';
 
 create or replace function flywheel.run_metric_tasks(max_seconds double precision default 10)
 returns integer

@@ -66,26 +66,7 @@ $$;
 
 comment on function flywheel._quantile_of_buckets(integer[], bigint[], double precision) is 'A quantile from the counts of buckets, which may be given in parts.';
 
-create or replace function flywheel._quantile_add(state bigint[], x double precision)
-returns bigint[]
-language plpgsql
-immutable
-strict
-parallel safe
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-declare
-  v_bucket constant integer := flywheel._quantile_bucket(x);
-begin
-  state[v_bucket] := coalesce(state[v_bucket], 0) + 1;
-  return state;
-end
-$$;
-
-comment on function flywheel._quantile_add(bigint[], double precision) is 'Counts a number in its bucket.';
-
-create or replace function flywheel._quantile_final(state bigint[], p double precision)
+create or replace function flywheel._quantile_final(state double precision[], p double precision)
 returns double precision
 language sql
 immutable
@@ -93,38 +74,44 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-  select flywheel._quantile_of_buckets(array_agg(b.bucket), array_agg(state[b.bucket]), p)
-  from generate_subscripts(state, 1) as b (bucket)
-  where state[b.bucket] > 0;
+  select flywheel._quantile_of_buckets(array_agg(b.bucket), array_agg(b.n), p)
+  from (
+    select flywheel._quantile_bucket(s.x) as bucket, count(*) as n
+    from unnest(state) as s (x)
+    where s.x is not null
+    group by flywheel._quantile_bucket(s.x)
+  ) as b;
 $$;
 
-comment on function flywheel._quantile_final(bigint[], double precision) is 'A quantile from the array of all buckets.';
+comment on function flywheel._quantile_final(double precision[], double precision) is 'A quantile of numbers, by their buckets.';
 
+-- array_append() is the one transition that grows a state in place.
 create or replace aggregate flywheel.quantile(p double precision order by x double precision) (
-  sfunc = flywheel._quantile_add,
-  stype = bigint[],
-  initcond = '{}',
+  sfunc = array_append,
+  stype = double precision[],
   finalfunc = flywheel._quantile_final,
-  finalfunc_modify = read_only,
-  parallel = safe
+  finalfunc_modify = read_only
 );
 
 comment on aggregate flywheel.quantile(double precision order by double precision) is
   'Like percentile_disc(p) within group (order by x), within 1 % of it, without sorting; can be kept current in an incremental metric. Null without rows. Example: flywheel.quantile(0.95) within group (order by score).';
 
+-- No SET clause: it runs for every row. So every name and operator in it is qualified.
 create or replace function flywheel._distinct_bucket(x anyelement)
 returns integer
 language sql
 immutable
 parallel safe
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
 as $$
-  select (h.hash & 4095)::integer * 64
+  select pg_catalog.int4(h.hash operator(pg_catalog.&) 4095) operator(pg_catalog.*) 64 operator(pg_catalog.+)
     -- The place of the lowest bit that is set among the other 52.
-    + case h.hash >> 12 & 4503599627370495 when 0 then 53
-      else round(ln(((h.hash >> 12 & 4503599627370495) & -(h.hash >> 12 & 4503599627370495))::double precision) / ln(2::double precision))::integer + 1 end
-  from (select hash_record_extended(row(x), 0) as hash) as h;
+    case when r.rest operator(pg_catalog.=) 0 then 53 else
+      pg_catalog.int4(pg_catalog.round(
+        pg_catalog.ln(pg_catalog.float8(r.rest operator(pg_catalog.&) (operator(pg_catalog.-) r.rest))) operator(pg_catalog./) 0.6931471805599453::pg_catalog.float8
+      )) operator(pg_catalog.+) 1
+    end
+  from (select pg_catalog.hash_record_extended(row (x), 0) as hash) as h,
+    lateral (select h.hash operator(pg_catalog.>>) 12 operator(pg_catalog.&) 4503599627370495 as rest) as r
 $$;
 
 comment on function flywheel._distinct_bucket(anyelement) is 'Register and rank of a value: 64 * register + rank.';
@@ -166,28 +153,33 @@ $$;
 
 comment on function flywheel._distinct_count_of_buckets(integer[], bigint[]) is 'How many distinct values the counts of (register, rank) stand for.';
 
-create or replace function flywheel._distinct_add(state smallint[], x anyelement)
-returns smallint[]
+-- A byte a register.
+create or replace function flywheel._distinct_add(state bytea, x anyelement)
+returns bytea
 language plpgsql
 immutable
-strict
 parallel safe
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
 as $$
 declare
-  v_bucket constant integer := flywheel._distinct_bucket(x);
+  v_bucket pg_catalog.int4;
 begin
-  if coalesce(state[v_bucket / 64], 0) < v_bucket % 64 then
-    state[v_bucket / 64] := v_bucket % 64;
+  if x is null then
+    return state;
+  end if;
+  v_bucket := flywheel._distinct_bucket(x);
+  if state is null then
+    state := pg_catalog.decode(pg_catalog.repeat('00', 4096), 'hex');
+  end if;
+  if pg_catalog.get_byte(state, v_bucket operator(pg_catalog./) 64) operator(pg_catalog.<) (v_bucket operator(pg_catalog.%) 64) then
+    return pg_catalog.set_byte(state, v_bucket operator(pg_catalog./) 64, v_bucket operator(pg_catalog.%) 64);
   end if;
   return state;
 end
 $$;
 
-comment on function flywheel._distinct_add(smallint[], anyelement) is 'Raises the register of a value to its rank.';
+comment on function flywheel._distinct_add(bytea, anyelement) is 'Raises the register of a value to its rank.';
 
-create or replace function flywheel._distinct_final(state smallint[])
+create or replace function flywheel._distinct_final(state bytea)
 returns bigint
 language sql
 immutable
@@ -195,20 +187,22 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-  select flywheel._distinct_estimate(coalesce(sum(2::double precision ^ -r.rank), 0) + 4096 - count(*), 4096 - count(*))
-  from unnest(state) as r (rank)
-  where r.rank is not null;
+  select case
+    when state is null then 0
+    else (
+      select flywheel._distinct_estimate(sum(2::double precision ^ -get_byte(state, r.register)), count(*) filter (where get_byte(state, r.register) = 0))
+      from generate_series(0, 4095) as r (register)
+    )
+  end;
 $$;
 
-comment on function flywheel._distinct_final(smallint[]) is 'How many distinct values the registers stand for.';
+comment on function flywheel._distinct_final(bytea) is 'How many distinct values the registers stand for.';
 
-create or replace aggregate flywheel.distinct_count(anyelement) (
+create or replace aggregate flywheel.distinct_count(x anyelement) (
   sfunc = flywheel._distinct_add,
-  stype = smallint[],
-  initcond = '{}',
+  stype = bytea,
   finalfunc = flywheel._distinct_final,
-  finalfunc_modify = read_only,
-  parallel = safe
+  finalfunc_modify = read_only
 );
 
 comment on aggregate flywheel.distinct_count(anyelement) is

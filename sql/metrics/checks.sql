@@ -77,9 +77,23 @@ security definer
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
+declare
+  -- Its scans are counted: metric_advice tells how often the metric is read.
+  v_reads text;
 begin
-  execute format(E'create or replace view flywheel.%I as select q.* from (%s\n) as q', view_name, query);
-  if view_name !~ '^_' then
+  if view_name ~ '^_' then
+    execute format(E'create or replace view flywheel.%I as select q.* from (%s\n) as q', view_name, query);
+  else
+    v_reads := (select flywheel._reads_table(m.metric_id) from flywheel._metrics as m where m.name = view_name);
+    if to_regclass(format('flywheel.%I', v_reads)) is null then
+      execute format('create table flywheel.%I as select true as is_there', v_reads);
+      execute format('comment on table flywheel.%I is %L', v_reads, 'One row. How often it is scanned is how often the metric is read.');
+      execute format('comment on column flywheel.%I.is_there is %L', v_reads, 'Always true.');
+    end if;
+    execute format(
+      E'create or replace view flywheel.%I as select q.* from (%s\n) as q where (select r.is_there from flywheel.%I as r)',
+      view_name, query, v_reads
+    );
     execute format('grant select on flywheel.%I to flywheel_reader, flywheel_labeler', view_name);
   end if;
 end
@@ -97,7 +111,7 @@ set standard_conforming_strings = on
 as $$
 declare
   v_kind text := (
-    select case c.relkind when 'v' then 'view' when 'm' then 'materialized view' end
+    select case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'r' then 'table' end
     from pg_class as c
     where c.relnamespace = 'flywheel'::regnamespace and c.relname = relation_name
   );
@@ -108,7 +122,7 @@ begin
 end
 $$;
 
-comment on function flywheel._drop_metric_relation(text) is 'Drops a view or materialized view of flywheel_metric, if it is there.';
+comment on function flywheel._drop_metric_relation(text) is 'Drops a relation of flywheel_metric, if it is there.';
 
 create or replace function flywheel._plan_metric(view_name text)
 returns void

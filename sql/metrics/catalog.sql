@@ -85,6 +85,27 @@ $$;
 comment on function flywheel._drop_storage(flywheel._metrics) is
   'Drops what a metric was kept in, once its view reads something else.';
 
+-- Only to know: whatever the storage, the advice tells.
+create or replace function flywheel._refusal_of(query text)
+returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  perform flywheel._analyze_metric(query);
+  return null;
+exception when others then
+  if sqlstate like '40%' or sqlstate like '57%' then
+    raise;
+  end if;
+  return regexp_replace(sqlerrm, '^the metric cannot be incremental: ', '');
+end
+$$;
+
+comment on function flywheel._refusal_of(text) is 'Why a query cannot be incremental; null if it can.';
+
 create or replace function flywheel._comment_metric(metric flywheel._metrics)
 returns void
 language plpgsql
@@ -144,11 +165,12 @@ begin
   perform flywheel._check_column_comments(columns, v_found.columns);
 
   insert into flywheel._metrics as m (
-    name, query, storage, refresh_every, description, column_comments, is_builtin, columns, depends_on, validators
+    name, query, storage, refresh_every, description, column_comments, is_builtin, columns, depends_on, validators,
+    refusal
   )
   values (
     name, v_query, storage, refresh_every, description, coalesce(columns, '{}'), is_builtin, v_found.columns,
-    v_found.depends_on, v_found.validators
+    v_found.depends_on, v_found.validators, flywheel._refusal_of(v_query)
   )
   returning m.* into v_metric;
   perform flywheel._make_storage(v_metric);
@@ -282,7 +304,8 @@ begin
   update flywheel._metrics as m
   set query = v_query, storage = _alter_metric.storage, refresh_every = _alter_metric.refresh_every,
     description = _alter_metric.description, column_comments = coalesce(_alter_metric.columns, '{}'),
-    columns = v_found.columns, depends_on = v_found.depends_on, validators = v_found.validators
+    columns = v_found.columns, depends_on = v_found.depends_on, validators = v_found.validators,
+    refusal = flywheel._refusal_of(v_query)
   where m.metric_id = metric.metric_id
   returning m.* into v_metric;
 
