@@ -35,7 +35,7 @@ KINDS = {
 
 _FILL = """
     insert into flywheel.traces (pipeline, user_id, output, status, started_at)
-    select 'p' || n % 100, 'u' || n % 4999, repeat('x', 20 + n * 7919 % 1000), (array['ok','ok','ok','error'])[1 + n % 4],
+    select 'p' || n % 100, 'u' || n % 4999, repeat('x', 20 + n % 1000 * 7919 % 1000), (array['ok','ok','ok','error'])[1 + n % 4],
       '2026-01-01Z'::timestamptz + n / 100 % 10 * interval '1 day'
     from generate_series(1, {rows}) as n
 """
@@ -145,16 +145,18 @@ def _emission(admin: Session) -> float:
 
 def _write_page(found: dict[str, Costs], rows: int) -> None:
     lines = [
-        f"| over {rows:,} traces, milliseconds | view | materialized: refresh, read | incremental: write, read"
-        " | view costs least below | incremental | a refresh after every write, from |",
-        "|---|---|---|---|---|---|---|",
+        "| aggregates | view: read | materialized: refresh | read | incremental: write | read"
+        " | incremental wins over the view from | a refresh after every write wins over both from |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for kind, c in found.items():
         upper = c.from_incremental
         lines.append(
-            f"| {kind} | {c.view:,.0f} | {c.refresh:,.0f}, {c.materialized:.1f} | {c.write:.1f}, {c.incremental:.1f}"
-            f" | {c.from_view:.3f} | between | {'never' if upper is None else f'{upper:,.0f}'} |"
+            f"| {kind} | {c.view:,.0f} ms | {c.refresh:,.0f} ms | {c.materialized:.1f} ms | {c.write:.1f} ms"
+            f" | {c.incremental:,.1f} ms | {c.from_view:.3f} reads per write"
+            f" | {'never' if upper is None else f'{upper:,.0f} reads per write'} |"
         )
+    lines += ["", f"Over {rows:,} traces in 1,000 groups."]
     text = PAGE.read_text(encoding="utf-8")
     table = "<!-- crossover -->\n" + "\n".join(lines) + "\n<!-- end -->"
     PAGE.write_text(
