@@ -128,6 +128,10 @@ begin
     update flywheel.spans as s
     set generation = v_generation
     where s.trace_id = any (trace_ids)
+      -- Not those that the same statement wrote as the trace, WITH ... INSERT: their own trigger sees it.
+      and not exists (
+        select from flywheel.traces as t where t.trace_id = s.trace_id and t.xmin = s.xmin and t.cmin = s.cmin
+      )
     returning s.trace_id, s.span_id
   )
   select array_agg(t.trace_id), array_agg(t.span_id) into v_trace_ids, v_span_ids

@@ -173,6 +173,30 @@ def test_a_trace_that_comes_after_its_spans(checked: Connection) -> None:
     assert {missing for _, missing in rows} == {0}
 
 
+@pytest.mark.parametrize("first", ["traces", "spans"])
+def test_a_trace_and_its_spans_in_one_statement(checked: Connection, first: str) -> None:
+    checked.execute("reset role")
+    checked.execute(
+        "select flywheel.create_validator('of a span', 'sql', 'output <> ''no''', "
+        "subject => 'span', pipeline => 'p')"
+    )
+    checked.execute("set local role app_writer")
+    key = NIL + "1"
+    # One came before its trace.
+    checked.execute("insert into flywheel.spans (trace_id, output) values (%s, 'no')", (key,))
+    traces = f"insert into flywheel.traces (trace_id, pipeline) values ('{key}', 'p') returning 1"
+    spans = f"insert into flywheel.spans (trace_id, output) values ('{key}', 'yes'), ('{key}', 'no') returning 1"
+    one, other = (traces, spans) if first == "traces" else (spans, traces)
+    checked.execute(f"with w as ({one}) {other}")  # type: ignore[arg-type]
+    counted = "select status, count(*) from flywheel.verdicts where validator = 'of a span' group by 1 order by 1"
+    assert checked.execute(counted).fetchall() == [("failed", 2), ("passed", 1)]
+    # A move to another pipeline, and two more spans, at once.
+    moved = f"with w as (update flywheel.traces set pipeline = 'q' returning 1) {spans}"
+    checked.execute(moved)  # type: ignore[arg-type]
+    assert checked.execute(counted).fetchall() == []
+    assert checked.execute("select sum(missing) from flywheel.coverage").fetchone() == (0,)
+
+
 def test_a_trace_that_moves_to_another_pipeline(checked: Connection) -> None:
     checked.execute("reset role")
     checked.execute(
