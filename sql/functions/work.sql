@@ -45,7 +45,7 @@ end
 $$;
 
 comment on procedure flywheel.work(double precision, integer) is
-  'Drains the queue from inside the database: claims jobs of judges and queued SQL validators, calls the models in threads, records, and commits after each batch; no transaction is held during a call. Between batches it runs the schedules that are due. Returns when nothing is left, or after max_seconds. Keys come from the server''s environment (FLYWHEEL_KEY_...), hosts from the superuser''s setting flywheel.allowed_hosts. Without Python inside the database it runs the schedules only; queued Python validators are always left to flywheel-db worker.';
+  'Drains the queue from inside the database: claims jobs of judges and queued SQL validators, and texts for embedders of endpoints, calls the models in threads, records, and commits after each batch; no transaction is held during a call. Between batches it runs the schedules that are due. Returns when nothing is left, or after max_seconds. Keys come from the server''s environment (FLYWHEEL_KEY_...), hosts from the superuser''s setting flywheel.allowed_hosts. Without Python inside the database it runs the schedules only; queued Python validators are always left to flywheel-db worker.';
 
 create or replace function flywheel.has_jobs(kinds text[] default '{llm,python,sql}', models text[] default null)
 returns boolean

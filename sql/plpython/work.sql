@@ -14,7 +14,7 @@ LEASE = 120.0
 hosts = plpy.execute("select flywheel._allowed_hosts() as hosts")[0]["hosts"]
 database = Database(plpy, "flywheel.work()", LEASE)
 work = Work(database, os.environ, hosts or "", LEASE)
-database.start({"kinds": ["llm", "sql"], "concurrency": concurrency, "pid": os.getpid()})
+database.start({"kinds": ["llm", "sql", "embeddings"], "concurrency": concurrency, "pid": os.getpid()})
 try:
     work.run(max_seconds, concurrency)
 except Interrupted as interrupted:
@@ -24,6 +24,8 @@ finally:
 for name, problem in sorted(work.refused.items()):
     plpy.warning("the model %s is not called: %s" % (name, problem))
 plpy.notice("%d verdicts recorded, %d failures, %d results dropped" % (work.recorded, work.failed, work.dropped))
+if work.embedded:
+    plpy.notice("%d texts embedded" % work.embedded)
 $flywheel$;
 
 comment on procedure flywheel._work(double precision, integer) is

@@ -157,6 +157,8 @@ def test_no_transaction_is_held_during_a_call(
     with replay.Endpoint(replay.verdict(), latency=1.5) as endpoint:
         allow(endpoint.authority)
         _set_up(session, endpoint.base_url, 3)
+        # They are run meanwhile, and hold their own transactions.
+        session.execute("select flywheel.disable_schedule(s.name) from flywheel.schedules as s")
         thread = threading.Thread(target=session.execute, args=("call flywheel.work(20, 4)",))
         thread.start()
         try:
@@ -343,3 +345,21 @@ def test_without_python_it_runs_the_schedules_and_says_who_does_the_rest(connect
     due = "select count(*) from flywheel.schedules where next_run_at <= now() or runs <> 1"
     assert session.execute(due).fetchone() == (0,)
     assert any("no Python inside" in line for line in told)
+
+
+def test_it_embeds_texts_too(connect: Connect, allow: Callable[[str], None]) -> None:
+    session, worker = connect(), connect()
+    worker.execute("set session authorization flywheel_worker")
+    with replay.Endpoint(embedder=replay.vectors(8, poison="in 7")) as endpoint:
+        allow(endpoint.authority)
+        _set_up(session, endpoint.base_url, 150)
+        session.execute("select flywheel.create_embedder('small', 'openai', 8, 'judge')")
+        session.execute("select flywheel.use_embedder('small')")
+        session.execute("select flywheel.embed_texts(2)")
+        worker.execute("call flywheel.work(20, 4)")
+    found = session.execute(
+        "select pending, dead from flywheel.embedders where name = 'small'"
+    ).fetchone()
+    # in 7 and in 70 to in 79
+    assert found == (0, 11)
+    assert _statuses(session) == {"passed": 150}

@@ -14,10 +14,12 @@ from flywheel_pl.judges.reply import CallFailed, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
 
     from flywheel_pl.judges.reply import Reply
+
+    Answer = TypeVar("Answer")
 
 _MAX_BYTES = 1_000_000
 
@@ -59,7 +61,22 @@ class Caller:
         self.deadline: float | None = None  # of the call under way
 
     def call(self, endpoint: Endpoint, body: Mapping[str, Any]) -> Reply:
-        """Send a request and read its reply.
+        """Ask for a chat completion and read it.
+
+        Raises:
+            CallFailed: there is none; no message of it holds the key.
+        """
+        return self.ask(endpoint, body, "/chat/completions", parse, _MAX_BYTES)
+
+    def ask(
+        self,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        what: str,
+        read: Callable[[int, Mapping[str, str], bytes], Answer],
+        most: int,
+    ) -> Answer:
+        """Send a request to a path below the base URL and read an answer of so many bytes at most.
 
         Raises:
             CallFailed: there is none; no message of it holds the key.
@@ -69,10 +86,10 @@ class Caller:
             raise CallFailed("configuration", f"{endpoint.api_key_env} is not set on the server")
         self.deadline = monotonic() + endpoint.timeout
         try:
-            status, headers, content = self._send(endpoint, body, key)
+            status, headers, content = self._send(endpoint, body, key, what, most)
             if key is not None and key.encode() in content:
                 content = content.replace(key.encode(), b"***")
-            return parse(status, headers, content)
+            return read(status, headers, content)
         except (OSError, http.client.HTTPException) as error:
             self.abort()
             if monotonic() >= self.deadline or isinstance(error, TimeoutError):
@@ -93,20 +110,20 @@ class Caller:
             self.deadline = None
 
     def _send(
-        self, endpoint: Endpoint, body: Mapping[str, Any], key: str | None
+        self, endpoint: Endpoint, body: Mapping[str, Any], key: str | None, what: str, most: int
     ) -> tuple[int, dict[str, str], bytes]:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key is not None:
             name, value = hosts.key_header(endpoint.provider, key)
             headers[name] = value
-        path = hosts.path_of(endpoint.provider, endpoint.base_url, endpoint.api_version, body)
+        path = hosts.path_of(endpoint.provider, endpoint.base_url, endpoint.api_version, body, what)
         connection = self._connect(endpoint)
         connection.request("POST", path, json.dumps(body).encode(), headers)
         response = connection.getresponse()
-        content = response.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
+        content = response.read(most + 1)
+        if len(content) > most:
             self.abort()
-            raise CallFailed("transient", f"the answer is longer than {_MAX_BYTES:,} bytes")
+            raise CallFailed("transient", f"the answer is longer than {most:,} bytes")
         if response.length:  # not all of what was announced
             raise http.client.IncompleteRead(content, response.length)
         if response.will_close:

@@ -32,6 +32,23 @@ _QUERIES = {
         "select r.status, r.error from flywheel.run_schedules($1, 1) as r",
         ("double precision",),
     ),
+    "claim_texts": (
+        "select * from flywheel.claim_embeddings($1, '{openai}', 64, $2, $3)",
+        ("text", "interval", "text[]"),
+    ),
+    "complete_texts": (
+        "select * from flywheel.complete_embeddings($1, $2, $3, $4)",
+        ("text", "jsonb", "text[]", "jsonb"),
+    ),
+    "fail_texts": (
+        "select flywheel.fail_embeddings($1, $2, $3, $4, $5)",
+        ("text", "jsonb", "text", "text", "interval"),
+    ),
+    "extend_texts": (
+        "select flywheel.extend_embeddings($1, $2, $3)",
+        ("text", "jsonb", "interval"),
+    ),
+    "release_texts": ("select flywheel.release_embeddings($1, $2)", ("text", "jsonb")),
     "look": ("select 1", ()),
 }
 
@@ -135,6 +152,33 @@ class Database:
             # Noted as a failure of the task; it was meant for all of us.
             raise Interrupted from self._interrupts[0](rows[0]["error"])
         return bool(rows)
+
+    def claim_texts(self, models: list[str]) -> dict[str, Any] | None:
+        """Claim a batch of texts; its request is read."""
+        rows = self._call("claim_texts", self._worker, self._lease, models)
+        if not rows:
+            return None
+        row = dict(rows[0])
+        row["request"] = loads(row["request"])
+        return row
+
+    def complete_texts(self, batch: str, vectors: list[str | None], run: dict[str, int]) -> int:
+        """Record vectors; returns how many were stored."""
+        row = self._call("complete_texts", self._worker, batch, vectors, dumps(run))[0]
+        return int(row["recorded"])
+
+    def fail_texts(self, batch: str, failure: CallFailed) -> None:
+        """Record why there are none."""
+        wait = None if failure.retry_after is None else f"{failure.retry_after} seconds"
+        self._call("fail_texts", self._worker, batch, failure.kind, failure.message, wait)
+
+    def extend_texts(self, batch: str) -> None:
+        """Extend a lease."""
+        self._call("extend_texts", self._worker, batch, self._lease)
+
+    def release_texts(self, batch: str) -> None:
+        """Give texts back."""
+        self._call("release_texts", self._worker, batch)
 
     def look(self) -> None:
         """Notice a cancellation."""

@@ -15,6 +15,7 @@ from flywheel_pl.judges import hosts
 from flywheel_pl.judges.judging import Judging
 from flywheel_pl.judges.reply import CallFailed
 from flywheel_pl.work.calls import Caller, Endpoint
+from flywheel_pl.work.texts import Batch, Texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class Work:
         self._environ = environ
         self._allowed = hosts.AllowedHosts.parse(allowed.split(","))
         self._lease = lease
-        self._todo: SimpleQueue[_Task | None] = SimpleQueue()
-        self._done: SimpleQueue[_Task] = SimpleQueue()
+        self._texts = Texts(queue)
+        self._todo: SimpleQueue[_Task | Batch | None] = SimpleQueue()
+        self._done: SimpleQueue[_Task | Batch] = SimpleQueue()
         self._held: dict[tuple[Any, ...], _Task] = {}
         self._callers: list[Caller] = []
         self._threads: list[threading.Thread] = []
@@ -90,18 +92,18 @@ class Work:
                     self._read_models()
                     read = now
                 if scheduled <= now < deadline:
-                    if self._held:  # a task may take long, and a lease should not end under it
+                    if self._count():  # a task may take long, and a lease should not end under it
                         self._extend()
                         beat = now
                     ran = self._queue.run_schedule(min(_TASK, deadline - now))
                     now = monotonic()
                     scheduled = now if ran else now + _SCHEDULES
-                free = concurrency - len(self._held)
+                free = concurrency - self._count()
                 # A few free places are not worth a claim while the others are at work.
-                if claim_at <= now < deadline and (free * 8 >= concurrency or not self._held):
+                if claim_at <= now < deadline and (free * 8 >= concurrency or not self._count()):
                     claimed = self._claim(free, concurrency)
                     claim_at = now if claimed == free else now + _POLL
-                if not self._held and (
+                if not self._count() and (
                     now >= deadline or (min(claim_at, scheduled) > now and not self._is_more())
                 ):
                     return
@@ -121,6 +123,14 @@ class Work:
                     looked = now
         finally:
             self._stop()
+
+    @property
+    def embedded(self) -> int:
+        """Texts that got their vector."""
+        return self._texts.embedded
+
+    def _count(self) -> int:
+        return len(self._held) + len(self._texts.held)
 
     def _is_more(self) -> bool:
         return self._queue.is_more(_KINDS, sorted(self._endpoints))
@@ -164,9 +174,12 @@ class Work:
                 self._done.put(task)
             else:
                 self._todo.put(task)
-        while len(self._threads) < min(concurrency, len(self._held)):
+        batches = self._texts.claim(self._endpoints, free - len(jobs))
+        for batch in batches:
+            self._todo.put(batch)
+        while len(self._threads) < min(concurrency, self._count()):
             self._start_thread()
-        return len(jobs)
+        return len(jobs) + len(batches)
 
     def _run_sql(self, tasks: list[_Task]) -> None:
         try:
@@ -197,7 +210,10 @@ class Work:
     def _serve(self, caller: Caller) -> None:
         while (task := self._todo.get()) is not None and not self._stopping:
             try:
-                self._judge(caller, task)
+                if isinstance(task, Batch):
+                    task.run(caller)
+                else:
+                    self._judge(caller, task)
             except CallFailed as failure:
                 task.failure = failure
             except Exception as error:  # of ours: the job is tried again
@@ -220,18 +236,22 @@ class Work:
                 continue
             judging.accept(reply, monotonic() - start)
 
-    def _collect(self, seconds: float) -> list[_Task]:
+    def _collect(self, seconds: float) -> list[_Task | Batch]:
         """What comes back within a moment, which lasts until it is over: a batch costs less."""
-        found: list[_Task] = []
+        found: list[_Task | Batch] = []
         end = monotonic() + seconds
         try:
             while len(found) < _BATCH:
                 found.append(self._done.get(timeout=max(end - monotonic(), 0)))
         except Empty:
             pass
-        return [task for task in found if task.key in self._held]
+        return [task for task in found if isinstance(task, Batch) or task.key in self._held]
 
-    def _record(self, tasks: list[_Task]) -> None:
+    def _record(self, found: list[_Task | Batch]) -> None:
+        for batch in found:
+            if isinstance(batch, Batch):
+                self._texts.record(batch)
+        tasks = [task for task in found if isinstance(task, _Task)]
         done = [task for task in tasks if task.failure is None]
         if done:
             self._complete(done)
@@ -260,6 +280,7 @@ class Work:
         self.dropped += dropped
 
     def _extend(self) -> None:
+        self._texts.extend()
         kept = self._queue.extend([task.reference() for task in self._held.values()])
         held = {tuple(job[name] for name in _KEY) for job in kept}
         for key in [key for key in self._held if key not in held]:
@@ -271,11 +292,12 @@ class Work:
         self._stopping = True
         for _ in self._threads:
             self._todo.put(None)
-        if self._held:
+        if self._count():
             for caller in self._callers:
                 caller.abort()
         for thread in self._threads:
             thread.join(2)
+        self._texts.release()
         if self._held:
             self._queue.release([task.reference() for task in self._held.values()])
             self._held.clear()
