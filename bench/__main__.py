@@ -18,14 +18,15 @@ FIGURES = (
     "migrate_contention", "subtransactions", "verdict_size", "single_row", "bulk_insert",
     "import_speed", "python_cold", "python_bulk",
     "python_runaways", "builtin_quality", "builtin_speed",
-    "few_shot", "embedding_quality", "embedding_speed", "embedding_drain", "judge_replies",
+    "few_shot", "grown_index", "log_index", "embedding_quality", "embedding_speed",
+    "embedding_drain", "judge_replies",
     "queue_peers",
     "judge_throughput", "replayed_judges", "end_to_end", "kill_storm",
     "drain_claims", "drain_latency",
     "metric_cost", "metric_contention", "metric_read", "metric_crossover",
     "many_validators", "retention_latency", "full_table",
 )  # fmt: skip
-FOR_INFORMATION = ("ablation",)
+FOR_INFORMATION = ("ablation", "retrieval_policies")
 
 
 def main() -> int:

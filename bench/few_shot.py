@@ -57,7 +57,8 @@ _EXACT = """
 """
 
 
-def _set_clock(admin: Session, moment: datetime) -> None:
+def set_clock(admin: Session, moment: datetime) -> None:
+    """Have the database think that it is another time."""
     admin.run(
         "create or replace function flywheel.now() returns timestamptz language sql stable parallel safe "
         f"begin atomic select timestamptz '{moment.isoformat()}'; end"
@@ -69,7 +70,7 @@ def _fill(admin: Session, texts: list[str]) -> None:
     admin.run("select flywheel.create_validator('helpful', 'sql', 'length(input) > 0')")
     size = -(-len(texts) // _BATCHES)
     for n in range(0, len(texts), size):
-        _set_clock(admin, _END - timedelta(days=_DAYS * (1 - n / len(texts))))
+        set_clock(admin, _END - timedelta(days=_DAYS * (1 - n / len(texts))))
         admin.run(
             "insert into flywheel.traces (input, output) select t, 'An answer.' from unnest(%s::text[]) as t",
             (texts[n : n + size],),
@@ -83,7 +84,7 @@ def _fill(admin: Session, texts: list[str]) -> None:
         )
         # As the schedule does every other second.
         admin.run("select flywheel.index_vectors(1)")
-    _set_clock(admin, _END)
+    set_clock(admin, _END)
 
 
 def _index(admin: Session) -> None:

@@ -132,8 +132,7 @@ $body$,
       $body$  -- Their vectors are made in the background (embed_texts()).
   if v_rows operator(pg_catalog.<=) 1000 then
     insert into flywheel._arrivals (arrived_at, trace_ids)
-    select flywheel.now(), pg_catalog.array_agg(n.trace_id)
-    from new_rows as n%1$s;
+    values (flywheel.now(), array(select n.trace_id from new_rows as n%1$s));
   else
     insert into flywheel._arrivals (arrived_at, trace_ids)
     select flywheel.now(), pg_catalog.array_agg(n.trace_id)
