@@ -157,8 +157,6 @@ def test_no_transaction_is_held_during_a_call(
     with replay.Endpoint(replay.verdict(), latency=1.5) as endpoint:
         allow(endpoint.authority)
         _set_up(session, endpoint.base_url, 3)
-        # They are run meanwhile, and hold their own transactions.
-        session.execute("select flywheel.disable_schedule(s.name) from flywheel.schedules as s")
         thread = threading.Thread(target=session.execute, args=("call flywheel.work(20, 4)",))
         thread.start()
         try:
