@@ -7,10 +7,10 @@ immutable
 parallel safe
 begin atomic
   select
-    (p + z * z / (2 * n)) / (1 + z * z / n),
-    z * sqrt(p * (1 - p) / n + z * z / (4 * n::double precision * n)) / (1 + z * z / n)
+    (s.passed / s.n + z * z / (2 * s.n)) / (1 + z * z / s.n),
+    z * sqrt(s.passed / s.n * (1 - s.passed / s.n) / s.n + z * z / (4 * s.n * s.n)) / (1 + z * z / s.n)
   from (
-    select 1.959963984540054::double precision as z, passed / nullif(n, 0)::double precision as p
+    select 1.959963984540054::double precision as z, passed, nullif(n, 0)::double precision as n
   ) as s;
 end;
 

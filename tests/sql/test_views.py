@@ -23,6 +23,11 @@ def test_wilson_interval_agrees_with_statsmodels(db: Connection, n: int, share: 
     np.testing.assert_allclose(row, expected, rtol=1e-9, atol=1e-12)
 
 
+def test_the_interval_of_nothing_is_null(db: Connection) -> None:
+    row = db.execute("select centre, margin from flywheel._wilson_interval(0, 0)").fetchone()
+    assert row == (None, None)
+
+
 def test_pass_rates_group_by_every_dimension(db: Connection) -> None:
     db.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 5')")
     db.execute(
