@@ -143,8 +143,19 @@ def test_correlations_of_a_validator(flywheel: Run, support: Connection) -> None
 
 
 def test_refreshing_a_view_says_what_it_is(flywheel: Run) -> None:
-    assert flywheel("metrics", "refresh", "pass_rates").row["storage"] == "view"
-    assert "is a view" in flywheel("metrics", "refresh", "pass_rates", "--table").out
+    assert flywheel("metrics", "refresh", "usage").row["storage"] == "view"
+    assert "is a view" in flywheel("metrics", "refresh", "usage", "--table").out
+
+
+def test_advice_names_what_should_be_kept_otherwise_first(
+    flywheel: Run, support: Connection
+) -> None:
+    rows = flywheel("metrics", "advice").rows
+    assert {row["name"] for row in rows} >= BUILTINS
+    agreed = [row["storage"] == row["recommended"] for row in rows]
+    assert agreed == sorted(agreed)
+    assert all(row["why"] for row in rows)
+    assert "recommended" in flywheel("metrics", "advice", "--table").out
 
 
 def test_a_metric_of_ones_own_over_days(flywheel: Run, support: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flywheel_db.cli.metrics.look import list_command, refresh_command, show
+from flywheel_db.cli.metrics.look import advice_command, list_command, refresh_command, show
 
 
 @click.group()
@@ -15,5 +15,5 @@ def metrics() -> None:
     """
 
 
-for _command in (list_command, show, refresh_command):
+for _command in (list_command, show, refresh_command, advice_command):
     metrics.add_command(_command)

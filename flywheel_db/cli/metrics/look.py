@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flywheel_db.report.metrics import Metric, Summary
 
 _LISTED = ("name", "storage", "state", "staleness", "description")
+_ADVISED = ("name", "storage", "recommended", "reads_per_hour", "read_ms", "plain_ms", "why")
 _SHOWN = 40
 
 _EPILOG = """\
@@ -95,6 +96,24 @@ def refresh_command(name: str, dsn: str | None, output: Output) -> None:
     else:
         told = f"{name}: {done['rows']} rows, in {done['seconds']:.1f} s"
     output.done(told, done)
+
+
+@click.command("advice")
+@dsn_option
+@output_option
+def advice_command(dsn: str | None, output: Output) -> None:
+    """Tell how each metric should be kept, from what reading and writing it was measured to cost.
+
+    Metrics that should be kept otherwise come first. The change is one call:
+    select flywheel.alter_metric(NAME, storage => ...).
+    """
+    from flywheel_db.report.metrics import advice
+
+    with connected(dsn) as connection:
+        rows = advice(connection)
+    if not output.as_json:
+        rows = [{**row, "reads_per_hour": f"{row['reads_per_hour'] or 0:.1f}"} for row in rows]
+    output.rows(rows, columns=_ADVISED, empty="no metrics")
 
 
 def _print(metric: Metric, summary: Summary, limit: int, output: Output) -> None:

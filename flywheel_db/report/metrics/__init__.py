@@ -1,6 +1,6 @@
 """Metrics for people: the rows of one, narrowed down, and what they come to."""
 
-from flywheel_db.report.metrics.reading import Metric, Narrowing, metrics, read, refresh
+from flywheel_db.report.metrics.reading import Metric, Narrowing, advice, metrics, read, refresh
 from flywheel_db.report.metrics.summaries import Histogram, Series, Summary, summarize
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Narrowing",
     "Series",
     "Summary",
+    "advice",
     "metrics",
     "read",
     "refresh",

@@ -59,6 +59,14 @@ def metrics(connection: psycopg.Connection) -> list[DictRow]:
     return _rows(connection, _text("select * from flywheel.metrics order by name"))
 
 
+def advice(connection: psycopg.Connection) -> list[DictRow]:
+    """How each metric should be kept, and why; those that should be kept otherwise first."""
+    return _rows(
+        connection,
+        _text("select * from flywheel.metric_advice order by storage = recommended, name"),
+    )
+
+
 def read(
     connection: psycopg.Connection, name: str, narrowing: Narrowing, limit: int | None = None
 ) -> Metric:
