@@ -127,7 +127,8 @@ $body$,
     );
   end if;
 
-  if subject = 'trace' and (select p.policy <> 'labelled' from flywheel._index_policy as p) then
+  -- What is labelled may change, whatever the policy.
+  if subject = 'trace' and (updated or (select p.policy <> 'labelled' from flywheel._index_policy as p)) then
     v_body := v_body || format(
       $body$  -- Their vectors are made in the background (embed_texts()).
   if v_rows operator(pg_catalog.<=) 1000 then
