@@ -217,7 +217,16 @@ volatile
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
+declare
+  v_part flywheel._vector_segments;
 begin
+  -- Those that were replaced are no parts of it any more.
+  for v_part in
+    select s.* from flywheel._vector_segments as s
+    where s.embedder_id = _drop_store.embedder_id and s.store = _drop_store.store and s.state = 'replaced'
+  loop
+    execute format('drop table %s', flywheel._part_table(v_part));
+  end loop;
   execute format('drop table if exists %s', flywheel._store_table(embedder_id, store));
   execute format('drop function if exists flywheel._nearest_%s_%s', embedder_id, store);
   execute format('drop function if exists flywheel._recent_%s_%s', embedder_id, store);

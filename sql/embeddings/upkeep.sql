@@ -502,6 +502,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('flywheel.index_vectors', 0)) then
     return;
   end if;
+  perform flywheel._drop_replaced_parts();
   is_more := flywheel._drop_retired_stores();
   is_more := flywheel._remove_stale_vectors(20000) > 0 or is_more;
   for v_store in
