@@ -6,11 +6,13 @@ language sql
 immutable
 parallel safe
 begin atomic
+  -- Numerator and denominator times n: a metric computes it for each of its groups.
   select
-    (s.passed / s.n + z * z / (2 * s.n)) / (1 + z * z / s.n),
-    z * sqrt(s.passed / s.n * (1 - s.passed / s.n) / s.n + z * z / (4 * s.n * s.n)) / (1 + z * z / s.n)
+    (s.x + s.zz / 2) / (s.n + s.zz),
+    sqrt((s.x * (s.n - s.x) / s.n + s.zz / 4) * s.zz) / (s.n + s.zz)
   from (
-    select 1.959963984540054::double precision as z, passed, nullif(n, 0)::double precision as n
+    select passed::double precision as x, nullif(n, 0)::double precision as n,
+      1.959963984540054::double precision * 1.959963984540054::double precision as zz
   ) as s;
 end;
 
