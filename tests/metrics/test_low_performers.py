@@ -96,7 +96,11 @@ def test_vectors_of_the_log_are_used_and_missing_ones_made(bank: Connection) -> 
     row = bank.execute("select count(*) from flywheel._vectors_1_log").fetchone()
     assert row is not None
     assert row[0] > 1000
-    assert [c["exemplars"] for c in _clusters(bank)] == [c["exemplars"] for c in before]
+    # The log keeps numbers of half the precision.
+    one, other = (
+        {trace for c in found for trace in c["exemplars"]} for found in (before, _clusters(bank))
+    )
+    assert len(one & other) >= 0.8 * len(one)
 
 
 def test_a_sample_stands_for_all(bank: Connection) -> None:
