@@ -253,3 +253,9 @@ def people(connect: Callable[..., Connection]) -> Callable[..., Examples]:
         return made[-1]
 
     return open_session
+
+
+@pytest.fixture
+def examples_on() -> Callable[[Connection], Examples]:
+    """The same steps over a session of the test's own."""
+    return Examples
