@@ -98,7 +98,7 @@ declare
   end, interval '0'))::double precision / v_seconds, -1000), 1);
   -- Of each part: where age counts little, 400 of all; else many of every age.
   v_wanted constant integer := greatest(
-    pool / 2, case when v_least_factor >= 0.5 then ceil(400.0 / v_parts) else 120 end
+    pool / 2, case when v_least_factor >= 0.5 then ceil(400.0 / v_parts) else 400 end
   );
   v_similar uuid[];
   v_similarities double precision[];

@@ -52,7 +52,7 @@ begin
     set enable_sort = off
     set max_parallel_workers_per_gather = 0
     set jit = off
-    set hnsw.ef_search = 120
+    set hnsw.ef_search = 100
     set hnsw.iterative_scan = relaxed_order
     set hnsw.max_scan_tuples = 40000
     as $body$
