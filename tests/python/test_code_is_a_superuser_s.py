@@ -139,7 +139,10 @@ def test_nobody_may_call_or_replace_the_runtime(
         assert may_call == {
             name
             for name, _, _ in rows
-            if "describe" not in name and "compile" not in name and name != "_work"
+            # Nor does it make vectors: what needs some is given them.
+            if "describe" not in name
+            and "compile" not in name
+            and name not in ("_work", "_hash_weights_in_python")
         }
     elif role == "flywheel_admin":
         # Who may call flywheel.work() loads its modules, which run none of a user's code.

@@ -125,7 +125,7 @@ def test_options_that_make_no_sense(
     assert caught.value.sqlstate == "LF001"
 
 
-@pytest.mark.parametrize("language", ["knn", "cobol", None])
+@pytest.mark.parametrize("language", ["ruby", "cobol", None])
 def test_languages_that_are_not_there(db: Connection, language: str | None) -> None:
     with pytest.raises(errors.DatabaseError, match="not available") as caught:
         db.execute("select flywheel.create_validator('x', %s, 'true')", (language,))
