@@ -504,7 +504,6 @@ begin
   end if;
   perform flywheel._drop_replaced_parts();
   is_more := flywheel._drop_retired_stores();
-  is_more := flywheel._remove_stale_vectors(20000) > 0 or is_more;
   for v_store in
     select s.embedder_id, s.store from flywheel._vector_segments as s where s.state = 'open' order by s.part
   loop
@@ -524,6 +523,11 @@ begin
       indexed := indexed + flywheel._merge_parts(v_parts);
       is_more := true;
     end if;
+  end if;
+  -- While nobody is embedding: who is may be about to write a vector of a trace that is deleted right now,
+  -- and its note would be gone. Last, because until the end nobody can begin.
+  if pg_try_advisory_xact_lock(hashtextextended('flywheel.embed_texts', 0)) then
+    is_more := flywheel._remove_stale_vectors(20000) > 0 or is_more;
   end if;
 end
 $$;

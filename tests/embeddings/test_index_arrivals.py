@@ -216,3 +216,19 @@ def test_a_policy_that_makes_no_sense_is_refused(
         examples.one(f"select flywheel.set_index_policy({options})")
     assert caught.value.sqlstate == "LF002"
     assert caught.value.diag.message_hint
+
+
+def test_a_trace_that_is_deleted_while_it_is_embedded_leaves_no_vector(
+    connect: Callable[..., psycopg.Connection],
+) -> None:
+    """Its note must not be used up before the vector that it is about is there."""
+    embedding, other = connect(autocommit=False), connect()
+    other.execute("insert into flywheel.traces (input) values ('Where is my order?')")
+    embedding.execute("select flywheel.embed_texts()")
+    other.execute("delete from flywheel.traces")
+    other.execute("select flywheel.index_vectors()")
+    embedding.commit()
+    query = "select count(*) from flywheel._vectors_1_log"
+    assert other.execute(query).fetchone() == (1,)
+    other.execute("select flywheel.index_vectors()")
+    assert other.execute(query).fetchone() == (0,)
