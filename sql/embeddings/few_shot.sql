@@ -49,6 +49,7 @@ declare
   -- The choice is made among these; measured, it is that among all.
   v_pool constant integer := case when diversity > 0 or alternate then greatest(8 * k, 32) else k end;
   v_not_sessions constant text[] := flywheel._excluded_sessions(not_trace, not_session);
+  v_needs_approval constant boolean := flywheel._requires_example_approval();
   v_found flywheel._candidate[];
 begin
   if k = 0 then
@@ -73,10 +74,7 @@ begin
           where e.kind = 'verdict' and e.validator_id = _few_shot.validator_id and e.passed = s.passed
             and e.trace_id is distinct from not_trace
             and (e.session_id = any (v_not_sessions)) is not true
-            and (
-              not flywheel._requires_example_approval()
-              or exists (select from flywheel._example_approvals as a where a.label_id = e.label_id and a.is_approved)
-            )
+            and (not v_needs_approval or flywheel._has_approval(e.label_id))
           order by e.created_at desc, e.label_id desc
           limit k
         ) as n

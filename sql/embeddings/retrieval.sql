@@ -61,6 +61,34 @@ $$;
 comment on function flywheel._excluded_sessions(uuid, text) is
   'The sessions nothing may be shown of: the one that is named and that of the trace.';
 
+-- Half for each half-life; 1 without one, and for what is dated in the future. Below 2 ^ -1000 all are alike.
+create or replace function flywheel._age_factor(age interval, half_life interval)
+returns double precision
+language sql
+immutable
+parallel safe
+begin atomic
+  -- GREATEST passes over nulls.
+  select case
+    when half_life is null then 1
+    else 2 ^ greatest(-extract(epoch from greatest(age, interval '0'))::double precision / extract(epoch from half_life)::double precision, -1000)
+  end;
+end;
+
+comment on function flywheel._age_factor(interval, interval) is 'What an example of this age still counts: 1 when it is new, 0.5 after a half-life; 1 without a half-life.';
+
+create or replace function flywheel._has_approval(label_id bigint)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select exists (select from flywheel._example_approvals as a where a.label_id = _has_approval.label_id and a.is_approved);
+$$;
+
+comment on function flywheel._has_approval(bigint) is 'Whether the example that comes from this label was approved.';
+
 -- The candidates with the highest weights, at most `pool`, heaviest first.
 create or replace function flywheel._candidates(
   embedder_id integer, query flywheel._vector, kind text, validator_id integer, pool integer,
@@ -79,14 +107,13 @@ declare
   v_store constant text := flywheel._example_store(kind);
   v_scope constant text := flywheel._example_scope(kind, validator_id, pipeline);
   v_needs_approval constant boolean := flywheel._requires_example_approval();
-  v_seconds constant double precision := extract(epoch from half_life);
   v_parts constant integer := (
     select count(*)
     from flywheel._vector_segments as s
     where s.embedder_id = _candidates.embedder_id and s.store = v_store and s.state <> 'replaced'
   );
   -- How much the oldest has lost by its age.
-  v_least_factor constant double precision := coalesce(2 ^ greatest(-extract(epoch from greatest(v_now - case kind
+  v_least_factor constant double precision := flywheel._age_factor(v_now - case kind
     when 'verdict' then (
       select e.created_at
       from flywheel._examples as e
@@ -95,7 +122,7 @@ declare
       limit 1
     )
     else (select e.created_at from flywheel._examples as e where e.kind = 'correction' order by e.created_at limit 1)
-  end, interval '0'))::double precision / v_seconds, -1000), 1);
+  end, half_life);
   -- Of each part: where age counts little, 400 of all; else many of every age.
   v_wanted constant integer := greatest(
     pool / 2, case when v_least_factor >= 0.5 then ceil(400.0 / v_parts) else 400 end
@@ -122,8 +149,7 @@ begin
   ),
   weighed as (
     select e.example_id, e.passed, s.similarity,
-      case when v_seconds is null then 1
-        else 2 ^ greatest(-extract(epoch from greatest(v_now - e.created_at, interval '0'))::double precision / v_seconds, -1000) end as age_factor,
+      flywheel._age_factor(v_now - e.created_at, half_life) as age_factor,
       1 + disagreement_weight * coalesce(e.disagreement, 0) as disagreement_factor
     from streams as s
     join flywheel._examples as e on e.example_id = s.example_id
@@ -131,10 +157,7 @@ begin
       and (e.session_id = any (not_sessions)) is not true
       and (_candidates.pipeline is null or e.pipeline = _candidates.pipeline)
       and (_candidates.node is null or e.node = _candidates.node)
-      and (
-        not v_needs_approval
-        or exists (select from flywheel._example_approvals as a where a.label_id = e.label_id and a.is_approved)
-      )
+      and (not v_needs_approval or flywheel._has_approval(e.label_id))
   )
   select array_agg(
     row (

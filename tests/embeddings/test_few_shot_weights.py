@@ -69,6 +69,19 @@ def test_by_default_the_weight_is_the_similarity(examples: Examples) -> None:
     assert {row["embedder"] for row in found} == {"hash"}
 
 
+def test_without_a_half_life_nothing_has_lost_by_its_age(examples: Examples) -> None:
+    """Or every default call would look for examples of every age, as a short half-life needs it."""
+    factors = examples.rows(
+        """
+        select flywheel._age_factor(a.age, h.half_life)
+        from (values (interval '0'), ('-1 day'), ('100 years')) as a (age),
+          (values (null::interval), ('1 day')) as h (half_life)
+        order by h.half_life nulls first, a.age
+        """
+    )
+    assert [factor for (factor,) in factors] == [1, 1, 1, 1, 1, pytest.approx(2.0**-1000)]
+
+
 def test_an_example_counts_half_at_the_half_life(examples: Examples) -> None:
     labels = label_all(examples, "red apples", "red apples", "red apples", "red apples")
     age(examples, dict(zip(labels, (90, 0, 30, 60), strict=True)))
