@@ -88,11 +88,12 @@ create table flywheel._vector_segments (
   rows bigint not null default 0,
   made_at timestamptz not null default flywheel.now(),
   indexed_at timestamptz,
+  merged_by xid8,
   replaced_at timestamptz,
   constraint _vector_segments_pkey primary key (part),
   constraint _vector_segments_embedder_id_fkey foreign key (embedder_id) references flywheel._embedders,
   constraint store_is_known check (store in ('log', 'examples', 'corrections')),
-  constraint state_is_known check (state in ('open', 'closed', 'indexed', 'replaced')),
+  constraint state_is_known check (state in ('open', 'closed', 'indexed', 'merged', 'replaced')),
   constraint last_not_before_first check (last_segment >= first_segment)
 );
 
@@ -104,10 +105,11 @@ comment on column flywheel._vector_segments.embedder_id is 'The embedder.';
 comment on column flywheel._vector_segments.store is 'log (all traces), examples (for judges) or corrections (for applications).';
 comment on column flywheel._vector_segments.first_segment is 'First number of its range.';
 comment on column flywheel._vector_segments.last_segment is 'Last number of its range.';
-comment on column flywheel._vector_segments.state is 'open (written to, searched exactly), closed (about to be indexed), indexed, or replaced (by a larger one; dropped when nobody can be reading it).';
+comment on column flywheel._vector_segments.state is 'open (written to, searched exactly), closed (about to be indexed), indexed, merged (of several that it will replace when every snapshot sees its rows), or replaced (by a larger one; dropped when nobody can be reading it).';
 comment on column flywheel._vector_segments.rows is 'Vectors it had when it was closed.';
 comment on column flywheel._vector_segments.made_at is 'When it was made.';
 comment on column flywheel._vector_segments.indexed_at is 'When its index was built.';
+comment on column flywheel._vector_segments.merged_by is 'The transaction that wrote it, if it was merged.';
 comment on column flywheel._vector_segments.replaced_at is 'When another part took its place.';
 
 -- A queue without a key: rows are added by every statement that writes traces, and taken all at once.

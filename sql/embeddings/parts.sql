@@ -73,10 +73,62 @@ $$;
 comment on function flywheel._index_part(flywheel._vector_segments) is
   'Builds the HNSW index of a part in one go. Readers search it exactly meanwhile.';
 
--- Into a table of its own, which takes the place of the parts when its index is ready. Nobody else
--- removes vectors, so nothing is removed from under the copy.
+-- Into a table of its own, which takes the place of the parts in a later transaction: _swap_part().
 create or replace function flywheel._merge_parts(parts flywheel._vector_segments[])
 returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_first constant flywheel._vector_segments := parts[1];
+  v_last constant flywheel._vector_segments := parts[cardinality(parts)];
+  v_merged flywheel._vector_segments;
+begin
+  v_merged := flywheel._make_part(v_first.embedder_id, v_first.store, v_first.first_segment, v_last.last_segment, 'closed');
+  execute format(
+    'insert into %s select * from %s where segment between %s and %s',
+    flywheel._part_table(v_merged), flywheel._store_table(v_first.embedder_id, v_first.store),
+    v_merged.first_segment, v_merged.last_segment
+  );
+  get diagnostics v_merged.rows = row_count;
+  perform flywheel._index_part(v_merged);
+  update flywheel._vector_segments as s
+  set state = 'merged', rows = v_merged.rows, merged_by = pg_current_xact_id()
+  where s.part = v_merged.part;
+  return v_merged.rows;
+end
+$$;
+
+comment on function flywheel._merge_parts(flywheel._vector_segments[]) is
+  'Makes one indexed part of several that are next to each other, to take their place when everybody can see its rows. Returns how many.';
+
+-- To a statement that began before the merge was committed the new part is empty, but the functions that
+-- it looks up are the new ones. So the part waits until no such statement, or transaction that keeps its
+-- snapshot, is left.
+create or replace function flywheel._is_seen_by_all(writer xid8)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  -- What the transaction has read of it before may be older than the commit.
+  perform pg_stat_clear_snapshot();
+  return not exists (
+    select from pg_stat_activity as a
+    where a.datname = current_database() and age(a.backend_xmin) >= age(writer::xid)
+  );
+end
+$$;
+
+comment on function flywheel._is_seen_by_all(xid8) is
+  'Whether every snapshot in use in this database sees what this transaction has committed. May say no for as long as a transaction runs that has begun to write before it.';
+
+create or replace function flywheel._swap_part(merged flywheel._vector_segments)
+returns boolean
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -84,46 +136,39 @@ set standard_conforming_strings = on
 set lock_timeout = '200ms'
 as $$
 declare
-  v_first constant flywheel._vector_segments := parts[1];
-  v_last constant flywheel._vector_segments := parts[cardinality(parts)];
-  v_parent constant text := flywheel._store_table(v_first.embedder_id, v_first.store);
-  v_merged flywheel._vector_segments;
+  v_parent constant text := flywheel._store_table(merged.embedder_id, merged.store);
   v_part flywheel._vector_segments;
 begin
-  v_merged := flywheel._make_part(v_first.embedder_id, v_first.store, v_first.first_segment, v_last.last_segment, 'closed');
-  execute format(
-    'insert into %s select * from %s where segment between %s and %s',
-    flywheel._part_table(v_merged), v_parent, v_merged.first_segment, v_merged.last_segment
-  );
-  get diagnostics v_merged.rows = row_count;
-  update flywheel._vector_segments as s set rows = v_merged.rows where s.part = v_merged.part;
-  perform flywheel._index_part(v_merged);
-  -- Only now, and until the end of the transaction, who reads the whole store waits. A search that has
-  -- begun, or whose function is the old one, goes on with the old parts: they are dropped later.
+  -- Until the end of the transaction, who reads the whole store waits. A search that has begun, or whose
+  -- function is the old one, goes on with the old parts: they are dropped later.
   for v_try in 1..50 loop
     begin
-      foreach v_part in array parts loop
+      for v_part in
+        select s.*
+        from flywheel._vector_segments as s
+        where s.embedder_id = merged.embedder_id and s.store = merged.store and s.state = 'indexed'
+          and s.first_segment between merged.first_segment and merged.last_segment
+        order by s.first_segment
+      loop
         execute format('alter table %s detach partition %s', v_parent, flywheel._part_table(v_part));
         update flywheel._vector_segments as s
         set state = 'replaced', replaced_at = clock_timestamp()
         where s.part = v_part.part;
       end loop;
-      perform flywheel._attach_part(v_merged);
-      perform flywheel._compile_store(e, v_first.store) from flywheel._embedders as e where e.embedder_id = v_first.embedder_id;
-      return v_merged.rows;
+      perform flywheel._attach_part(merged);
+      update flywheel._vector_segments as s set state = 'indexed' where s.part = merged.part;
+      perform flywheel._compile_store(e, merged.store) from flywheel._embedders as e where e.embedder_id = merged.embedder_id;
+      return true;
     exception when lock_not_available then
       perform pg_sleep(0.1 * random());
     end;
   end loop;
-  -- Somebody has been reading for long: another time.
-  execute format('drop table %s', flywheel._part_table(v_merged));
-  delete from flywheel._vector_segments as s where s.part = v_merged.part;
-  return 0;
+  return false;  -- somebody has been reading for long: another time
 end
 $$;
 
-comment on function flywheel._merge_parts(flywheel._vector_segments[]) is
-  'Makes one indexed part of several that are next to each other. Returns its rows; 0 if readers did not let it in.';
+comment on function flywheel._swap_part(flywheel._vector_segments) is
+  'Lets a merged part take the place of those it was made of; false if readers did not let it in.';
 
 create or replace function flywheel._drop_replaced_parts()
 returns void
@@ -207,7 +252,7 @@ set standard_conforming_strings = on
 as $$
 declare
   v_stale record;
-  v_embedder flywheel._embedders;
+  v_table text;
   v_count bigint;
   v_removed bigint := 0;
 begin
@@ -221,13 +266,15 @@ begin
     from taken as t
     group by t.store
   loop
-    for v_embedder in select e.* from flywheel._embedders_of(v_stale.store) as e loop
+    for v_table in
+      select t from flywheel._embedders_of(v_stale.store) as e, flywheel._tables_of_store(e.embedder_id, v_stale.store) as t
+    loop
       execute format(
         $delete$
         delete from %s as v
         using rows from (unnest($1), unnest($2)) as k (item_id, revision)
         where v.item_id = k.item_id and (k.revision is null or v.revision < k.revision)$delete$,
-        flywheel._store_table(v_embedder.embedder_id, v_stale.store)
+        v_table
       ) using v_stale.item_ids, v_stale.revisions;
       get diagnostics v_count = row_count;
       v_removed := v_removed + v_count;
@@ -252,6 +299,7 @@ as $$
 declare
   v_end constant timestamptz := clock_timestamp() + make_interval(secs => max_seconds);
   v_segment flywheel._vector_segments;
+  v_merged flywheel._vector_segments;
   v_store record;
   v_parts flywheel._vector_segments[];
 begin
@@ -262,6 +310,12 @@ begin
   end if;
   perform flywheel._drop_replaced_parts();
   is_more := flywheel._drop_retired_stores();
+  -- At most one: the next merge begins when it is in its place.
+  select s.* into v_merged from flywheel._vector_segments as s where s.state = 'merged';
+  if v_merged.part is not null and flywheel._is_seen_by_all(v_merged.merged_by) and flywheel._swap_part(v_merged) then
+    v_merged := null;
+    is_more := true;
+  end if;
   for v_store in
     select s.embedder_id, s.store from flywheel._vector_segments as s where s.state = 'open' order by s.part
   loop
@@ -275,7 +329,7 @@ begin
     is_more := true;
     exit when clock_timestamp() >= v_end;
   end loop;
-  if clock_timestamp() < v_end then
+  if v_merged.part is null and clock_timestamp() < v_end then
     v_parts := flywheel._parts_to_merge(not is_more and not exists (select from flywheel._arrivals));
     if v_parts is not null then
       indexed := indexed + flywheel._merge_parts(v_parts);

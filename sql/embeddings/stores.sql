@@ -34,6 +34,24 @@ end;
 
 comment on function flywheel._store_table(integer, text) is 'Name of the table with an embedder''s vectors of a store.';
 
+-- A merged part is not searched yet, but it will be: what is removed must go from it too.
+create or replace function flywheel._tables_of_store(embedder_id integer, store text)
+returns setof text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select flywheel._store_table(embedder_id, store)
+  union all
+  select flywheel._part_table(s)
+  from flywheel._vector_segments as s
+  where s.embedder_id = _tables_of_store.embedder_id and s.store = _tables_of_store.store and s.state = 'merged';
+$$;
+
+comment on function flywheel._tables_of_store(integer, text) is
+  'The tables with an embedder''s vectors of a store: the one that is searched, and a part that will take its place in it.';
+
 create or replace function flywheel._vector_type(embedder flywheel._embedders)
 returns text
 language sql
@@ -220,10 +238,10 @@ as $$
 declare
   v_part flywheel._vector_segments;
 begin
-  -- Those that were replaced are no parts of it any more.
+  -- Those that were replaced, or were merged and wait, are no parts of it.
   for v_part in
     select s.* from flywheel._vector_segments as s
-    where s.embedder_id = _drop_store.embedder_id and s.store = _drop_store.store and s.state = 'replaced'
+    where s.embedder_id = _drop_store.embedder_id and s.store = _drop_store.store and s.state in ('merged', 'replaced')
   loop
     execute format('drop table %s', flywheel._part_table(v_part));
   end loop;
@@ -283,7 +301,7 @@ declare
   v_table text;
 begin
   for v_table in
-    select flywheel._store_table(e.embedder_id, 'log') from flywheel._embedders_of('log') as e
+    select t from flywheel._embedders_of('log') as e, flywheel._tables_of_store(e.embedder_id, 'log') as t
   loop
     execute format('truncate %s', v_table);
   end loop;

@@ -79,7 +79,10 @@ declare
 begin
   delete from flywheel._embedding_jobs as j where j.item_id = any (item_ids);
   for v_table in
-    select distinct flywheel._store_table(s.embedder_id, s.store) from flywheel._vector_segments as s order by 1
+    select t
+    from flywheel._vector_segments as s, flywheel._tables_of_store(s.embedder_id, s.store) as t
+    where s.state = 'open'
+    order by t
   loop
     execute format('delete from %s as v where v.item_id = any ($1)', v_table) using item_ids;
     get diagnostics v_count = row_count;

@@ -281,7 +281,7 @@ def test_volatility_is_what_the_body_does(everything: Connection) -> None:
             assert volatility == "v", name
         elif volatility == "v":
             locks = r"\bfor (update|share|key share)\b"
-            calls = r"\bperform flywheel\.|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|_add_vectors|_retention_batch|apply_retention|_forget|sweep|purge)"
+            calls = r"\bperform (flywheel\.|pg_stat_clear_snapshot)|\bflywheel\.(_create_|_lock_|_run_|_try_refresh|_add_vectors|_retention_batch|apply_retention|_forget|sweep|purge)"
             assert re.search(rf"{calls}|nextval|{locks}", body), name
 
 
