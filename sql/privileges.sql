@@ -291,6 +291,7 @@ grant create on schema flywheel to flywheel_metric;
 grant select on
   flywheel._verdicts, flywheel._dimensions, flywheel._dimension_values, flywheel._validators, flywheel._validator_versions,
   flywheel._newest_versions,
+  flywheel._label_heads, flywheel._labels,
   flywheel._metrics
   to flywheel_metric;
 grant execute on function
@@ -362,7 +363,8 @@ begin
         '_refresh_metric_table', '_comment_metric', '_time_query',
         '_tg_traces__emit_inserted', '_tg_traces__emit_updated', '_tg_traces__emit_deleted',
         '_tg_spans__emit_inserted', '_tg_spans__emit_updated', '_tg_spans__emit_deleted',
-        '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted'
+        '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted',
+        '_tg_label_heads__emit_inserted', '_tg_label_heads__emit_updated', '_tg_label_heads__emit_deleted'
       ])
       and p.proowner <> 'flywheel_metric'::regrole
   loop

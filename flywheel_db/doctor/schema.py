@@ -56,6 +56,9 @@ RUN_AS_METRIC = (
     "_tg_verdicts__emit_inserted",
     "_tg_verdicts__emit_updated",
     "_tg_verdicts__emit_deleted",
+    "_tg_label_heads__emit_inserted",
+    "_tg_label_heads__emit_updated",
+    "_tg_label_heads__emit_deleted",
 )
 
 GRANT = "grant flywheel_writer (or _reader, _labeler, _admin) to the user"

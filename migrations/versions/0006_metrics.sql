@@ -73,13 +73,13 @@ create table flywheel._metric_streams (
   fill_ms double precision,
   folded_at timestamptz,
   constraint _metric_streams_pkey primary key (stream_id),
-  constraint fact_is_known check (fact in ('traces', 'spans', 'verdicts')),
+  constraint fact_is_known check (fact in ('traces', 'spans', 'verdicts', 'current_labels')),
   constraint state_is_new_ready_or_retired check (state in ('new', 'ready', 'retired'))
 );
 
 comment on table flywheel._metric_streams is 'What is kept current of a fact for incremental metrics: groups and measures. The tables _stream_<id>... hold it.';
 comment on column flywheel._metric_streams.stream_id is 'Identity of the stream; its tables are named after it.';
-comment on column flywheel._metric_streams.fact is 'traces, spans or verdicts.';
+comment on column flywheel._metric_streams.fact is 'traces, spans, verdicts or current_labels.';
 comment on column flywheel._metric_streams.keys is 'What it groups by: expressions as arrays of tokens.';
 comment on column flywheel._metric_streams.condition is 'Which rows count, if not all: an expression.';
 comment on column flywheel._metric_streams.measures is 'What it keeps of each group, in the order of its columns.';

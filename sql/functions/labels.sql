@@ -136,7 +136,12 @@ as $$
 declare
   v_label flywheel._labels;
 begin
-  select l.* into v_label from flywheel._labels as l where l.label_id = withdraw_label.label_id;
+  -- The split is locked before anything of the label is, as label() and forget_trace() do it.
+  select l.* into v_label
+  from flywheel._labels as l
+  join flywheel._label_splits as s on s.trace_id = l.trace_id
+  where l.label_id = withdraw_label.label_id
+  for key share of s;
   if not found then
     raise exception 'there is no label %', coalesce(label_id::text, 'null')
       using errcode = 'LF004', hint = 'flywheel.current_labels and flywheel.corrections show the label_id of each label.';

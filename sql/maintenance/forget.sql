@@ -179,6 +179,7 @@ begin
   get diagnostics removed = row_count;
   return next;
   what := 'labels';
+  delete from flywheel._label_heads as h where h.trace_id = any (trace_ids);
   delete from flywheel._label_withdrawals as w where w.trace_id = any (trace_ids);
   delete from flywheel._labels as l where l.trace_id = any (trace_ids);
   get diagnostics removed = row_count;

@@ -140,6 +140,84 @@ $$;
 comment on function flywheel._tg_spans__truncate_dependents() is
   'Removes all verdicts and jobs about spans when the spans are truncated.';
 
+-- What becomes the current label is decided under the lock of its head, and what is decided anew is
+-- written even if it stays the same: so a transaction that has an older snapshot fails to serialize
+-- instead of deciding by it.
+create or replace function flywheel._tg_labels__raise_heads()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  insert into flywheel._label_heads as h (trace_id, span_id, validator_id, label_id, precedence)
+  select distinct on (n.trace_id, n.span_id, n.validator_id) n.trace_id, n.span_id, n.validator_id, n.label_id, n.precedence
+  from new_rows as n
+  where n.validator_id is not null
+  order by n.trace_id, n.span_id, n.validator_id, n.precedence desc, n.label_id desc
+  on conflict (trace_id, span_id, validator_id) do update
+  set precedence = greatest(h.precedence, excluded.precedence),
+    label_id = case
+      when (excluded.precedence, excluded.label_id) > (h.precedence, h.label_id) then excluded.label_id
+      else h.label_id
+    end;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_labels__raise_heads() is 'Makes new labels the current ones of their targets, where nothing of a higher precedence stands.';
+
+create or replace function flywheel._tg_label_withdrawals__lower_heads()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  -- Labels that others have added are seen once their heads are locked: by the next statement.
+  perform
+  from flywheel._label_heads as h
+  where exists (
+    select
+    from new_rows as n
+    join flywheel._labels as l on l.trace_id = n.trace_id and l.label_id = n.label_id
+    where l.trace_id = h.trace_id and l.span_id = h.span_id and l.validator_id = h.validator_id
+  )
+  order by h.trace_id, h.span_id, h.validator_id
+  for update;
+
+  with standing as (
+    select t.*, s.label_id, s.precedence
+    from (
+      select distinct l.trace_id, l.span_id, l.validator_id
+      from new_rows as n
+      join flywheel._labels as l on l.trace_id = n.trace_id and l.label_id = n.label_id
+    ) as t
+    left join lateral (
+      select s.label_id, s.precedence
+      from flywheel._standing_labels as s
+      where s.trace_id = t.trace_id and s.span_id = t.span_id and s.validator_id = t.validator_id
+      order by s.precedence desc, s.label_id desc
+      limit 1
+    ) as s on true
+  ), gone as (
+    delete from flywheel._label_heads as h
+    using standing as s
+    where h.trace_id = s.trace_id and h.span_id = s.span_id and h.validator_id = s.validator_id and s.label_id is null
+  )
+  update flywheel._label_heads as h
+  set label_id = s.label_id, precedence = s.precedence
+  from standing as s
+  where h.trace_id = s.trace_id and h.span_id = s.span_id and h.validator_id = s.validator_id and s.label_id is not null;
+  return null;
+end
+$$;
+
+comment on function flywheel._tg_label_withdrawals__lower_heads() is
+  'Has the label before a withdrawn one be the current one again.';
+
 create or replace function flywheel._tg_facts__emit_truncated()
 returns trigger
 language plpgsql
@@ -172,8 +250,8 @@ begin
   if to_regprocedure('flywheel._tg_spans__validate_updated()') is null then
     perform flywheel._compile();
   end if;
-  if to_regprocedure('flywheel._tg_verdicts__emit_deleted()') is null then
-    perform flywheel._compile_streams('traces'), flywheel._compile_streams('spans'), flywheel._compile_streams('verdicts');
+  if to_regprocedure('flywheel._tg_label_heads__emit_deleted()') is null then
+    perform flywheel._compile_streams(f.fact) from (select distinct f.fact from flywheel._facts() as f) as f order by f.fact;
   end if;
 end
 $$;
@@ -192,3 +270,6 @@ comment on function flywheel._tg_spans__emit_deleted() is 'Compiled: appends wha
 comment on function flywheel._tg_verdicts__emit_inserted() is 'Compiled: appends what an INSERT changes to the streams of metrics.';
 comment on function flywheel._tg_verdicts__emit_updated() is 'Compiled: appends what an UPDATE changes to the streams of metrics.';
 comment on function flywheel._tg_verdicts__emit_deleted() is 'Compiled: appends what a DELETE changes to the streams of metrics.';
+comment on function flywheel._tg_label_heads__emit_inserted() is 'Compiled: appends what an INSERT changes to the streams of metrics.';
+comment on function flywheel._tg_label_heads__emit_updated() is 'Compiled: appends what an UPDATE changes to the streams of metrics.';
+comment on function flywheel._tg_label_heads__emit_deleted() is 'Compiled: appends what a DELETE changes to the streams of metrics.';

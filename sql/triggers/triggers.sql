@@ -57,7 +57,19 @@ begin
       ('_verdicts', '_320_emit_deleted',
         'after delete on flywheel._verdicts referencing old table as old_rows for each statement execute function flywheel._tg_verdicts__emit_deleted()'),
       ('_verdicts', '_330_emit_truncated',
-        'after truncate on flywheel._verdicts for each statement execute function flywheel._tg_facts__emit_truncated()')
+        'after truncate on flywheel._verdicts for each statement execute function flywheel._tg_facts__emit_truncated()'),
+      ('_labels', '_100_raise_heads',
+        'after insert on flywheel._labels referencing new table as new_rows for each statement execute function flywheel._tg_labels__raise_heads()'),
+      ('_label_withdrawals', '_100_lower_heads',
+        'after insert on flywheel._label_withdrawals referencing new table as new_rows for each statement execute function flywheel._tg_label_withdrawals__lower_heads()'),
+      ('_label_heads', '_300_emit_inserted',
+        'after insert on flywheel._label_heads referencing new table as new_rows for each statement execute function flywheel._tg_label_heads__emit_inserted()'),
+      ('_label_heads', '_310_emit_updated',
+        'after update on flywheel._label_heads referencing old table as old_rows new table as new_rows for each statement execute function flywheel._tg_label_heads__emit_updated()'),
+      ('_label_heads', '_320_emit_deleted',
+        'after delete on flywheel._label_heads referencing old table as old_rows for each statement execute function flywheel._tg_label_heads__emit_deleted()'),
+      ('_label_heads', '_330_emit_truncated',
+        'after truncate on flywheel._label_heads for each statement execute function flywheel._tg_facts__emit_truncated()')
     ) as t (table_name, trigger_name, definition)
     where not exists (
       select from pg_catalog.pg_trigger as g

@@ -11,14 +11,7 @@ comment on view flywheel._standing_labels is 'The labels that are not withdrawn.
 
 create or replace view flywheel._current_labels as
 select l.*
-from flywheel._labels as l
-where l.validator_id is not null
-  and l.label_id = (
-    select n.label_id
-    from flywheel._standing_labels as n
-    where n.trace_id = l.trace_id and n.span_id = l.span_id and n.validator_id = l.validator_id
-    order by n.precedence desc, n.label_id desc
-    limit 1
-  );
+from flywheel._label_heads as h
+join flywheel._labels as l on l.trace_id = h.trace_id and l.label_id = h.label_id;
 
 comment on view flywheel._current_labels is 'The current label of each target and validator: of the highest precedence, the newest.';

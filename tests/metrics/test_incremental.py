@@ -57,6 +57,10 @@ def _streams(session: Connection) -> list[tuple[object, ...]]:
             "subquery", "materialized",
         ),
         ("select validator, min(reason) as r from flywheel.verdicts group by 1", "column reason", "reads"),
+        (
+            "select count(*) as n from flywheel.current_labels where is_current",
+            "column is_current", "reads trace_id, span_id, revision, validator",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_incremental_is_refused_with_the_nearest_alternative(

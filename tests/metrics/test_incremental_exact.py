@@ -55,6 +55,18 @@ METRICS: dict[str, LiteralString] = {
         select v.validator, v.version, v.pipeline, v.status, count(*) as n, min(v.score) as lo, max(v.score) as hi,
           flywheel.quantile(0.25) within group (order by v.score) as q
         from flywheel.verdicts as v group by v.validator, v.version, v.pipeline, v.status""",
+    "targets": """
+        select validator, span_id is null as is_trace, count(span_id) as spans, flywheel.distinct_count(span_id) as ids
+        from flywheel.verdicts group by validator, span_id is null""",
+    "opinions": """
+        select validator, version, split, coalesce(labeler, '') as labeler, count(*) as n, avg(passed::int) as rate,
+          avg(score) as score, min(score) as lo, max(score) as hi, count(span_id) as spans,
+          flywheel.quantile(0.5) within group (order by score) as median, flywheel.distinct_count(trace_id) as traces
+        from flywheel.current_labels group by validator, version, split, coalesce(labeler, '')""",
+    "gold": """
+        select l.pipeline, l.attributes ->> 'kind' as kind, count(gold_label) as n, max(l.created_at) as newest,
+          max(l.label_id) as last, count(*) filter (where l.source = 'llm_default') as proposed
+        from flywheel.current_labels as l where l.validator <> 'step' group by 1, 2""",
     "pass_rates_again": "select validator, sum(n) as n, sum(passed) as passed from flywheel.pass_rates group by 1",
 }  # fmt: skip
 INCREMENTAL = [name for name in METRICS if name != "pass_rates_again"]
@@ -168,8 +180,22 @@ class Writer:
                 f"from flywheel.traces where {some}",
                 f"update flywheel.spans set node = 'moved', input_tokens = null where {some}",
                 f"delete from flywheel.spans where {some}",
+                *self._labels(some),
             ]
         )
+
+    def _labels(self, some: str) -> list[str]:
+        c = self.chance
+        source = c.choice(["human", "human", "llm_default"])
+        return [
+            f"select flywheel.label(trace_id, '{c.choice(['short', 'scored'])}', {c.choice(['true', 'false'])}, "
+            f"score => {c.choice(['null', '0.5', '7', '-1e3'])}, labeler => 'someone', source => '{source}') "
+            f"from flywheel.traces where {some}",
+            f"select flywheel.label(trace_id, 'scored', gold_label => 'yes', source => '{source}') "
+            f"from flywheel.traces where {some}",
+            f"select flywheel.label(trace_id, 'step', false, span_id => span_id) from flywheel.spans where {some}",
+            f"select flywheel.withdraw_label(label_id) from flywheel.current_labels where {some} and length(split) > {c.choice([0, 3])}",
+        ]
 
     def step(self) -> None:
         """Do one thing: a statement, or the beginning or end of a transaction or savepoint."""
@@ -215,12 +241,21 @@ def test_incremental_equals_plain_after_every_step(
     chance = random.Random(seed)
     observer, folder = connect(), connect()
     _create(observer)
+    # Each writer begins with rows to change, some of them labelled.
+    observer.execute(
+        "insert into flywheel.traces (pipeline, user_id, output) "
+        "select 'a', 'w' || i % 3, repeat('x', i) from generate_series(1, 12) as i"
+    )
+    observer.execute(
+        "select flywheel.label(trace_id, v, length(output) % 2 = 0, score => length(output)) "
+        "from flywheel.traces, unnest(array['short', 'scored']) as v where length(output) < 8"
+    )
     folder.execute("set lock_timeout = '200ms'")
     changed: list[str] = []
     writers = [Writer(connect(), n, chance) for n in range(3)]
     for writer in writers:
         writer.session.execute("set lock_timeout = '300ms'; set timezone = 'Asia/Tokyo'")
-    for _ in range(50):
+    for _ in range(60):
         writer = chance.choice(writers)
         writer.step()
         _observe(observer)
@@ -250,6 +285,9 @@ def test_incremental_equals_plain_after_every_step(
         folder.execute("select flywheel.alter_metric(%s, 'incremental')", (name,))
     folder.execute("select flywheel.fold_metrics()")
     folder.execute("select flywheel.fold_metrics()")
+    _observe(observer)
+    labelled = folder.execute("select trace_id from flywheel.current_labels limit 1").fetchone()
+    folder.execute("select from flywheel.forget_trace(%s)", labelled)
     _observe(observer)
     states = folder.execute("select state, count(*) from flywheel._metric_streams group by 1")
     assert [state for state, _ in states.fetchall()] == ["ready"]

@@ -21,7 +21,7 @@ NO_SET_CLAUSE = {
     "_tg_spans__validate_updated": True,
     **{
         f"_tg_{fact}__emit_{event}": True
-        for fact in ("traces", "spans", "verdicts")
+        for fact in ("traces", "spans", "verdicts", "label_heads")
         for event in ("inserted", "updated", "deleted")
     },
     "_tg_targets__keep_key": True,
@@ -56,20 +56,24 @@ def _populate(session: Connection) -> None:
                 f"select flywheel.create_validator(%s, 'python', 'return bool(input)', subject => %s{options})",  # type: ignore[arg-type]
                 (f"{subject} {name}", subject),
             )
-    for fact in ("traces", "spans", "verdicts"):
+    rows = (
+        "select upper(status) as s, count(*) as n, min(started_at) as lo, "
+        "avg((attributes ->> 'x')::float8) as x, avg(ended_at - started_at) as d, "
+        "flywheel.quantile(0.5) within group (order by (attributes ->> 'x')::int) as q, "
+        "flywheel.distinct_count(status) as u from flywheel.{} "
+        "where attributes ->> 'x' <> '' group by upper(status)"
+    )
+    for fact, query in {
+        "traces": rows.format("traces"),
+        "spans": rows.format("spans"),
+        "verdicts": "select validator, status, count(*) filter (where pipeline = 'a') as n, sum(score) as s, "
+        "max(created_at) as hi from flywheel.verdicts where language = 'sql' group by 1, 2",
+        "current_labels": "select validator, upper(split) as s, count(*) filter (where passed) as n, avg(score) as a, "
+        "flywheel.quantile(0.5) within group (order by (attributes ->> 'x')::int) as q "
+        "from flywheel.current_labels where version = 1 and span_id is null group by 1, 2",
+    }.items():
         session.execute(
-            "select flywheel.create_metric(%s, %s, 'incremental')",
-            (
-                f"{fact}_metric",
-                "select upper(status) as s, count(*) as n, min(started_at) as lo, "
-                "avg((attributes ->> 'x')::float8) as x, avg(ended_at - started_at) as d, "
-                "flywheel.quantile(0.5) within group (order by (attributes ->> 'x')::int) as q, "
-                f"flywheel.distinct_count(status) as u from flywheel.{fact} "
-                "where attributes ->> 'x' <> '' group by upper(status)"
-                if fact != "verdicts"
-                else "select validator, status, count(*) filter (where pipeline = 'a') as n, sum(score) as s, "
-                "max(created_at) as hi from flywheel.verdicts where language = 'sql' group by 1, 2",
-            ),
+            "select flywheel.create_metric(%s, %s, 'incremental')", (f"{fact}_metric", query)
         )
 
 
@@ -204,7 +208,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
     assert as_metric == {
         "_make_metric_view", "_drop_metric_relation", "_plan_metric", "_make_metric_table", "_index_metric_table",
         "_refresh_metric_table", "_comment_metric", "_time_query",
-        *(f"_tg_{fact}__emit_{event}" for fact in ("traces", "spans", "verdicts") for event in ("inserted", "updated", "deleted")),
+        *(f"_tg_{fact}__emit_{event}" for fact in ("traces", "spans", "verdicts", "label_heads") for event in ("inserted", "updated", "deleted")),
     }  # fmt: skip
     assert as_validator == {
         "_tg_traces__validate_inserted", "_tg_traces__validate_updated", "_tg_spans__validate_inserted",
@@ -222,7 +226,7 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
         "python_validator", "_allowed_hosts", "add_references", "remove_references", "calibrate_knn", "_call_knn",
         "create_metric", "alter_metric", "drop_metric", "refresh_metric", "fold_metrics", "refresh_metrics", "request_metric",
         "explain_metric",
-        "_tg_facts__emit_truncated",
+        "_tg_facts__emit_truncated", "_tg_labels__raise_heads", "_tg_label_withdrawals__lower_heads",
         "embed", "create_embedder", "use_embedder", "drop_embedder", "set_index_policy", "embed_texts", "index_vectors",
         "claim_embeddings", "complete_embeddings", "fail_embeddings", "extend_embeddings", "release_embeddings", "retry_embeddings",
         "measure_index", "_part_counts", "approve_example", "forget_example", "few_shot", "explain_few_shot",

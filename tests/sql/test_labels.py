@@ -252,7 +252,7 @@ def test_a_label_stays_about_the_text_it_was_made_for(world: Connection) -> None
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        (f"select * from flywheel.current_labels where trace_id = '{TRACE}'", "_labels_target_idx"),
+        (f"select * from flywheel.current_labels where trace_id = '{TRACE}'", "_label_heads_pkey"),
         (
             "select * from flywheel.current_labels where validator_id = 2 and source = 'human'",
             "_labels_validator_id_idx",
@@ -275,6 +275,6 @@ def test_each_question_has_its_index(world: Connection, query: str, index: str) 
     world.execute(
         "select flywheel.label(trace_id, 'short', true, corrected_output => 'y') from flywheel.traces"
     )
-    world.execute("analyze flywheel._labels, flywheel._label_withdrawals")
+    world.execute("analyze flywheel._labels, flywheel._label_withdrawals, flywheel._label_heads")
     plan = "\n".join(line for (line,) in world.execute(f"explain {query}").fetchall())  # type: ignore[arg-type]
     assert index in plan, plan

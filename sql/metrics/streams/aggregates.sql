@@ -340,7 +340,15 @@ begin
     perform flywheel._refuse_incremental(
       format('it reads the column %s', v_unknown),
       'An incremental metric over ' || fact || ' reads '
-        || array_to_string(array(select f.name from flywheel._fact_columns(fact) as f), ', ') || '.'
+        || array_to_string(
+          array(
+            select f.name
+            from flywheel._fact_columns(fact) as f
+            join pg_attribute as a on a.attrelid = to_regclass(format('flywheel.%I', fact)) and a.attname = f.name
+            order by a.attnum
+          ),
+          ', '
+        ) || '.'
     );
   end if;
   if tokens && array['SELECT'] then

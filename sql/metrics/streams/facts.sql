@@ -1,7 +1,8 @@
 -- The tables whose rows incremental metrics aggregate.
 
 -- name: as a query says it; base: the table whose changes feed it. The rows of _verdicts are those of
--- the view verdicts; built-in metrics name the table.
+-- the view verdicts; built-in metrics name the table. A head names the current label of a target, and
+-- labels do not change, so what changes in current_labels are the heads.
 create or replace function flywheel._facts()
 returns table (name text, fact text, base text)
 language sql
@@ -14,14 +15,15 @@ as $$
     ('traces', 'traces', 'traces'),
     ('spans', 'spans', 'spans'),
     ('verdicts', 'verdicts', '_verdicts'),
-    ('_verdicts', 'verdicts', '_verdicts');
+    ('_verdicts', 'verdicts', '_verdicts'),
+    ('current_labels', 'current_labels', '_label_heads');
 $$;
 
 comment on function flywheel._facts() is 'What incremental metrics can aggregate, and the tables behind it.';
 
--- Where a column of a fact comes from. expression is over the row n of the base table. lookup says
--- that it is constant for all rows of one version or one dimension: the stream then keeps that key,
--- and the column is looked up when the metric is read.
+-- Where a column of a fact comes from. expression is over the row n of the base table, and over the
+-- label l that a head names. lookup says that it is constant for all rows of one version or one
+-- dimension: the stream then keeps that key, and the column is looked up when the metric is read.
 create or replace function flywheel._fact_columns(fact_name text)
 returns table (name text, type text, expression text, lookup text)
 language sql
@@ -29,38 +31,40 @@ stable
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
-  select a.attname::text, format_type(a.atttypid, null), format('n.%I', a.attname), null
-  from pg_attribute as a
-  where fact_name <> 'verdicts' and a.attrelid = to_regclass(format('flywheel.%I', fact_name)) and a.attnum > 0 and not a.attisdropped
-  union all
   select c.name, c.type, c.expression, c.lookup
   from (values
-    ('trace_id', 'uuid', 'n.trace_id', null),
-    ('span_id', 'uuid', 'n.span_id', null),
-    ('version_id', 'integer', 'n.version_id', null),
-    ('dimension_id', 'bigint', 'n.dimension_id', null),
-    ('revision', 'integer', 'n.revision', null),
-    ('status', 'text', 'n.status::pg_catalog.text', null),
-    ('passed', 'boolean', 'case when n.status operator(pg_catalog.=) ''passed'' then true when n.status operator(pg_catalog.=) ''failed'' then false end', null),
-    ('score', 'double precision', 'n.score', null),
-    ('predicted_label', 'text', 'n.predicted_label', null),
-    ('confidence', 'real', 'n.confidence', null),
-    ('error', 'text', 'n.error', null),
-    ('duration_ms', 'real', 'n.duration_ms', null),
-    ('created_at', 'timestamp with time zone', 'n.created_at', null),
-    ('details', 'jsonb', 'n.details', null),
-    ('validator', 'text', 'd.name', 'version'),
-    ('validator_id', 'integer', 'd.validator_id', 'version'),
-    ('version', 'integer', 'r.version', 'version'),
-    ('language', 'text', 'r.language', 'version'),
-    ('pipeline', 'text', 'k.pipeline', 'dimension'),
-    ('variant', 'text', 'k.variant', 'dimension'),
-    ('environment', 'text', 'k.environment', 'dimension'),
-    ('release', 'text', 'k.release', 'dimension'),
-    ('node', 'text', 'k.node', 'dimension'),
-    ('day', 'date', 'k.day', 'dimension')
-  ) as c (name, type, expression, lookup)
-  where fact_name = 'verdicts';
+    ('{verdicts}', 'trace_id', 'uuid', 'n.trace_id', null),
+    ('{verdicts,current_labels}', 'span_id', 'uuid', 'case when n.span_id operator(pg_catalog.<>) ''00000000-0000-0000-0000-000000000000'' then n.span_id end', null),
+    ('{verdicts}', 'version_id', 'integer', 'n.version_id', null),
+    ('{verdicts}', 'dimension_id', 'bigint', 'n.dimension_id', null),
+    ('{verdicts}', 'revision', 'integer', 'n.revision', null),
+    ('{verdicts}', 'status', 'text', 'n.status::pg_catalog.text', null),
+    ('{verdicts}', 'passed', 'boolean', 'case when n.status operator(pg_catalog.=) ''passed'' then true when n.status operator(pg_catalog.=) ''failed'' then false end', null),
+    ('{verdicts}', 'score', 'double precision', 'n.score', null),
+    ('{verdicts}', 'predicted_label', 'text', 'n.predicted_label', null),
+    ('{verdicts}', 'confidence', 'real', 'n.confidence', null),
+    ('{verdicts}', 'error', 'text', 'n.error', null),
+    ('{verdicts}', 'duration_ms', 'real', 'n.duration_ms', null),
+    ('{verdicts}', 'created_at', 'timestamp with time zone', 'n.created_at', null),
+    ('{verdicts}', 'details', 'jsonb', 'n.details', null),
+    ('{verdicts,current_labels}', 'validator', 'text', 'd.name', 'version'),
+    ('{verdicts,current_labels}', 'validator_id', 'integer', 'd.validator_id', 'version'),
+    ('{verdicts,current_labels}', 'version', 'integer', 'r.version', 'version'),
+    ('{verdicts}', 'language', 'text', 'r.language', 'version'),
+    ('{verdicts}', 'pipeline', 'text', 'k.pipeline', 'dimension'),
+    ('{verdicts}', 'variant', 'text', 'k.variant', 'dimension'),
+    ('{verdicts}', 'environment', 'text', 'k.environment', 'dimension'),
+    ('{verdicts}', 'release', 'text', 'k.release', 'dimension'),
+    ('{verdicts}', 'node', 'text', 'k.node', 'dimension'),
+    ('{verdicts}', 'day', 'date', 'k.day', 'dimension')
+  ) as c (facts, name, type, expression, lookup)
+  where fact_name = any (c.facts::text[])
+  union all
+  select a.attname::text, format_type(a.atttypid, null), format('%s.%I', f.alias, a.attname), null
+  from (values ('traces', 'traces', 'n'), ('spans', 'spans', 'n'), ('current_labels', '_labels', 'l')) as f (fact, stored_in, alias)
+  join pg_attribute as a
+    on a.attrelid = to_regclass(format('flywheel.%I', f.stored_in)) and a.attnum > 0 and not a.attisdropped
+  where f.fact = fact_name and (f.fact <> 'current_labels' or a.attname not in ('span_id', 'validator_id'));
 $$;
 
 comment on function flywheel._fact_columns(text) is 'The columns of a fact, and how each comes from a row of its table.';

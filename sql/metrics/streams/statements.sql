@@ -59,7 +59,8 @@ $$;
 
 comment on function flywheel._stream_expressions(flywheel._metric_streams) is 'The expressions a stream has functions for.';
 
--- An expression as it is evaluated over a row n of the fact's table: every name in it is qualified.
+-- An expression as it is evaluated over a row n of the fact's table (and the label l that it names):
+-- every name in it is qualified.
 create or replace function flywheel._stream_call(stream flywheel._metric_streams, expression jsonb)
 returns text
 language sql
@@ -273,6 +274,7 @@ declare
             or a.attname = 'version_id' and 'version' = any (v_lookups)
             or a.attname = 'dimension_id' and 'dimension' = any (v_lookups)
           )
+          or stream.fact = 'current_labels' and a.attname in ('trace_id', 'label_id')
         )
     ) as c
   );
@@ -295,7 +297,9 @@ begin
       coalesce(v_stored, '1 as one'), v_stored || ',', 'group by ' || v_stored
     )
   end
-  || case when 'version' = any (v_lookups) then E'\n    left join flywheel._validator_versions as r on r.version_id operator(pg_catalog.=) n.version_id'
+  || case when stream.fact = 'current_labels' then E'\n    join flywheel._labels as l on l.trace_id operator(pg_catalog.=) n.trace_id and l.label_id operator(pg_catalog.=) n.label_id' else '' end
+  || case when 'version' = any (v_lookups) then E'\n    left join flywheel._validator_versions as r on r.version_id operator(pg_catalog.=) '
+    || (select c.expression from flywheel._fact_columns(stream.fact) as c where c.name = 'version_id')
     || E'\n    left join flywheel._validators as d on d.validator_id operator(pg_catalog.=) r.validator_id' else '' end
   || case when 'dimension' = any (v_lookups) then $rows$
     left join lateral (
