@@ -227,7 +227,7 @@ select p.oid, p.proname as name, p.prokind::text as kind,
   ) as parameters
 from pg_proc as p
 where p.pronamespace = 'flywheel'::regnamespace
-  and p.proname !~ '^_(check|score|reason|try|python|stream)_\d+(_e\d+(_raw)?)?$'
+  and p.proname !~ '^_(check|score|reason|try|python|stream|metric)_\d+(_e\d+(_raw)?|_plain)?$'
   and not exists (select from pg_depend as d where d.objid = p.oid and d.deptype = 'e')
 order by p.proname collate "C", pg_get_function_identity_arguments(p.oid) collate "C"
 """
@@ -441,7 +441,9 @@ def private_page(connection: psycopg.Connection) -> str:
             "## Functions\n",
             "For each version of an SQL validator there are also `_check_N` (its body), `_score_N`,"
             " `_reason_N` and `_try_N` (all of them behind an exception block); N is the"
-            " `version_id`. The code of Python validators is in `_python_N`; N is the `code_id`.\n",
+            " `version_id`. The code of Python validators is in `_python_N`; N is the `code_id`."
+            " An incremental metric has `_metric_N_plain`, which computes it from the rows; N is"
+            " the `metric_id`. Its stream has `_stream_N_eM` for each of its expressions.\n",
             _table(("function", ""), ((_code(f"{r.name}()"), r.comment) for r in routines)),
         ]
     )

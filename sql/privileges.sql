@@ -294,6 +294,7 @@ grant select on
   flywheel._label_heads, flywheel._labels,
   flywheel._metrics
   to flywheel_metric;
+grant select (stream_id, state) on flywheel._metric_streams to flywheel_metric;
 grant execute on function
   flywheel._index_metric_table(text),
   flywheel._time_query(text),
@@ -360,7 +361,7 @@ begin
     where p.pronamespace = 'flywheel'::regnamespace
       and p.proname = any (array[
         '_make_metric_view', '_drop_metric_relation', '_plan_metric', '_make_metric_table', '_index_metric_table',
-        '_refresh_metric_table', '_comment_metric', '_time_query',
+        '_refresh_metric_table', '_comment_metric', '_time_query', '_make_plain_function',
         '_tg_traces__emit_inserted', '_tg_traces__emit_updated', '_tg_traces__emit_deleted',
         '_tg_spans__emit_inserted', '_tg_spans__emit_updated', '_tg_spans__emit_deleted',
         '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted',
@@ -376,6 +377,13 @@ begin
     where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^_stream_\d+_e\d+(_raw)?$'
   loop
     execute pg_catalog.format('grant execute on function %s to flywheel_metric', v_function);
+  end loop;
+  for v_function in
+    select p.oid
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'flywheel'::regnamespace and p.proname ~ '^_metric_\d+_plain$'
+  loop
+    execute pg_catalog.format('grant execute on function %s to flywheel_reader, flywheel_labeler', v_function);
   end loop;
 end
 $$;

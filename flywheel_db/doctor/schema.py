@@ -47,6 +47,7 @@ RUN_AS_METRIC = (
     "_refresh_metric_table",
     "_comment_metric",
     "_time_query",
+    "_make_plain_function",
     "_tg_traces__emit_inserted",
     "_tg_traces__emit_updated",
     "_tg_traces__emit_deleted",
@@ -67,6 +68,8 @@ _RUN_AS = dict.fromkeys(RUN_AS_VALIDATOR, "flywheel_validator") | dict.fromkeys(
     RUN_AS_METRIC, "flywheel_metric"
 )
 _COMPILED = RUN_AS_VALIDATOR[:4]
+# What an incremental metric is computed from the rows with; made by flywheel_metric.
+_PLAIN = re.compile(r"_metric_\d+_plain")
 _TRIGGER = re.compile(
     r"\('(\w+)', '(\w+)',\s*'(?:before|after) (?:[^']|'')*? flywheel\.(\w+)\(\)'\)"
 )
@@ -199,6 +202,8 @@ def check_functions(connection: Connection) -> Iterator[Finding]:
     for function, definer, owner, schema_owner, has_path, is_public in rows:
         seen.add(function)
         wanted = _RUN_AS.get(function, schema_owner)
+        if _PLAIN.fullmatch(function):
+            wanted = "flywheel_metric"
         if owner != wanted:
             well = False
             yield error("functions", f"{function} belongs to {owner}, not to {wanted}", REAPPLY)

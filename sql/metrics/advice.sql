@@ -54,7 +54,7 @@ begin
   v_read := case
     when metric.storage = 'materialized' then flywheel._time_query('select * from flywheel.' || flywheel._metric_table(metric.metric_id))
     when metric.storage = 'incremental' and v_stream.state = 'ready' then
-      flywheel._time_query(flywheel._incremental_query(v_stream, flywheel._analyze_metric(metric.query), metric.query))
+      flywheel._time_query(flywheel._incremental_query(v_stream, flywheel._analyze_metric(metric.query), metric))
     else flywheel._time_query(metric.query)
   end;
   v_plain := case metric.storage

@@ -263,6 +263,68 @@ def test_rows_written_around_the_triggers_are_counted_after_a_refresh(
     assert _rows(admin, "select * from flywheel.m") == [("a", 1)]
 
 
+@pytest.mark.parametrize("fact", ["traces", "verdicts"])
+def test_a_snapshot_older_than_the_stream_is_read_from_the_rows(
+    connect: Callable[..., Connection], fact: str
+) -> None:
+    admin, old = connect(), connect()
+    query = (
+        f"select pipeline, count(*) as n, max(created_at) as newest from flywheel.{fact} group by 1"
+        if fact == "verdicts"
+        else "select pipeline, count(*) as n, max(length(output)) as longest from flywheel.traces group by 1"
+    )
+    admin.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 5')")
+    admin.execute("insert into flywheel.traces (pipeline, output) values ('a', 'x'), ('b', 'y')")
+    admin.execute("select flywheel.create_metric('m', %s)", (query,))
+    old.execute("begin isolation level repeatable read")
+    before = _rows(old, "select * from flywheel.m order by 1")
+    old.execute("rollback")
+    old.execute("begin isolation level repeatable read")
+    old.execute("select 1")
+    admin.execute("select flywheel.alter_metric('m', 'incremental')")
+    assert _rows(admin, "select state from flywheel.metrics where name = 'm'") == [("ready",)]
+    admin.execute("insert into flywheel.traces (pipeline, output) values ('a', 'xyz')")
+    admin.execute("select flywheel.fold_metrics()")
+    assert _rows(old, "select * from flywheel.m order by 1") == before
+    # What it writes itself, it sees.
+    old.execute("insert into flywheel.traces (pipeline, output) values ('a', 'w')")
+    assert _rows(old, "select pipeline, n from flywheel.m order by 1") == [("a", 2), ("b", 1)]
+    old.execute("commit")
+    for session in (admin, old):
+        assert _rows(session, "select pipeline, n from flywheel.m order by 1") == [
+            ("a", 3),
+            ("b", 1),
+        ]
+
+
+def test_columns_keep_their_modifiers_and_collations(db: Connection) -> None:
+    db.execute(
+        "select flywheel.create_metric('m', $$select pipeline collate \"C\" as p, avg(length(output))::numeric(8, 2) as mean, "
+        "'x'::varchar(7) as label, max(length(output)) as hi from flywheel.traces group by pipeline collate \"C\"$$)"
+    )
+    columns = (
+        "select attname, format_type(atttypid, atttypmod), attcollation from pg_attribute "
+        "where attrelid = 'flywheel.m'::regclass and attnum > 0 order by attnum"
+    )
+    before = _rows(db, columns)
+    for storage in ("incremental", "materialized", "incremental", "view"):
+        db.execute("select flywheel.alter_metric('m', %s)", (storage,))
+        assert _rows(db, columns) == before
+    assert _rows(db, "select proname from pg_proc where proname like '\\_metric\\_%%\\_plain' and "
+        "prosrc like '%%numeric(8, 2)%%'") == []  # fmt: skip
+
+
+def test_reading_plans_nothing_of_the_plain_query(db: Connection) -> None:
+    db.execute(
+        "select flywheel.create_metric('m', 'select pipeline, max(length(output)) as hi from flywheel.traces group by 1', 'incremental')"
+    )
+    plan = "\n".join(
+        str(line) for (line,) in _rows(db, "explain (costs off) select * from flywheel.m")
+    )
+    assert "_stream_" in plan
+    assert " traces" not in plan
+
+
 def test_readers_of_an_incremental_metric_need_no_right_to_the_rows(db: Connection) -> None:
     db.execute(
         "select flywheel.create_metric('m', $$select pipeline, stddev(length(output)) as sd, avg(length(output)) as a, "

@@ -205,9 +205,11 @@ def test_security_definer_functions_are_the_known_ones(everything: Connection) -
     as_validator = {name for name, owner in rows if owner == "flywheel_validator"}
     as_metric = {name for name, owner in rows if owner == "flywheel_metric"}
     as_owner = {name for name, _ in rows} - as_validator - as_metric
+    # Each incremental metric has one that computes it from the rows.
+    as_metric = {name for name in as_metric if not re.fullmatch(r"_metric_\d+_plain", name)}
     assert as_metric == {
         "_make_metric_view", "_drop_metric_relation", "_plan_metric", "_make_metric_table", "_index_metric_table",
-        "_refresh_metric_table", "_comment_metric", "_time_query",
+        "_refresh_metric_table", "_comment_metric", "_time_query", "_make_plain_function",
         *(f"_tg_{fact}__emit_{event}" for fact in ("traces", "spans", "verdicts", "label_heads") for event in ("inserted", "updated", "deleted")),
     }  # fmt: skip
     assert as_validator == {

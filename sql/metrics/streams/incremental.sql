@@ -44,8 +44,52 @@ $$;
 
 comment on function flywheel._stream_for(jsonb) is 'The stream for an analyzed query, made if need be.';
 
--- The query of a metric, reading the stream instead of the rows.
-create or replace function flywheel._incremental_query(stream flywheel._metric_streams, analysis jsonb, query text)
+create or replace function flywheel._plain_function(metric_id integer)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select format('_metric_%s_plain', metric_id);
+$$;
+
+comment on function flywheel._plain_function(integer) is 'Name of the function that computes an incremental metric from the rows.';
+
+-- As a function, because what is hardly ever read must not be planned, let alone compiled, with every
+-- read. metric_name: the view, which computes the query at this moment, too.
+create or replace function flywheel._make_plain_function(function_name text, metric_name text, query text)
+returns void
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  execute format(
+    'create or replace function flywheel.%I() returns table (%s) language sql stable security definer '
+    'set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as %L',
+    function_name,
+    (
+      select string_agg(format('%I %s', a.attname, format_type(a.atttypid, null)), ', ' order by a.attnum)
+      from pg_attribute as a
+      where a.attrelid = to_regclass(format('flywheel.%I', metric_name)) and a.attnum > 0
+    ),
+    format(E'\n%s\n', query)
+  );
+  execute format('revoke all on function flywheel.%I() from public', function_name);
+  execute format('grant execute on function flywheel.%I() to flywheel_reader, flywheel_labeler', function_name);
+  execute format('comment on function flywheel.%I() is %L', function_name, 'An incremental metric, computed from the rows.');
+end
+$$;
+
+comment on function flywheel._make_plain_function(text, text, text) is 'Makes the function that computes an incremental metric from the rows.';
+
+-- The query of a metric, reading the stream instead of the rows; and the rows themselves, by
+-- _metric_N_plain(), where the stream cannot tell.
+create or replace function flywheel._incremental_query(stream flywheel._metric_streams, analysis jsonb, metric flywheel._metrics)
 returns text
 language plpgsql
 stable
@@ -60,7 +104,6 @@ declare
   v_empty text := 'null::bigint';
   v_has_items boolean := false;
   v_source text;
-  v_dirty text;
   v_measure record;
 begin
   for v_measure in
@@ -87,21 +130,31 @@ begin
     );
   end if;
   v_reading := (analysis ->> 'before') || ' ' || replace(v_reading, E'\x03', v_source) || ' ' || rtrim(analysis ->> 'after', '; ');
-
-  -- A minimum that was removed may have had an equal, or not: until the next fold the rows themselves tell.
-  v_dirty := flywheel._stream_dirt(stream, analysis -> 'measures');
-  if v_dirty is not null then
-    v_reading := format(E'SELECT * FROM (%1$s) AS i WHERE NOT (%2$s)\nUNION ALL\nSELECT * FROM (%3$s\n) AS p WHERE (%2$s)', v_reading, v_dirty, query);
-  end if;
-  return v_reading;
+  return format(
+    E'SELECT * FROM (%1$s) AS i WHERE NOT (%2$s)\nUNION ALL\nSELECT %4$s FROM flywheel.%3$I() AS p WHERE (%2$s)',
+    v_reading, flywheel._stream_doubt(stream, analysis -> 'measures'), flywheel._plain_function(metric.metric_id),
+    -- What a function returns has neither a type's modifier nor another collation than the type's.
+    (
+      select string_agg(
+        format('p.%I', c.attname) || case when c.atttypmod >= 0 then '::' || format_type(c.atttypid, c.atttypmod) else '' end
+          || case when c.attcollation <> t.typcollation then ' COLLATE ' || c.attcollation::regcollation else '' end,
+        ', ' order by c.attnum
+      )
+      from pg_attribute as c
+      join pg_type as t on t.oid = c.atttypid
+      where c.attrelid = to_regclass(format('flywheel.%I', metric.name)) and c.attnum > 0
+    )
+  );
 end
 $$;
 
-comment on function flywheel._incremental_query(flywheel._metric_streams, jsonb, text) is 'The query of an incremental metric as its view has it.';
+comment on function flywheel._incremental_query(flywheel._metric_streams, jsonb, flywheel._metrics) is 'The query of an incremental metric as its view has it.';
 
--- Whether an extreme was removed that no greater, or smaller, one is known to have replaced. Looks at
--- the groups only if anything was removed at all.
-create or replace function flywheel._stream_dirt(stream flywheel._metric_streams, measures jsonb)
+-- Whether the stream cannot tell. A transaction whose snapshot is older than the filling does not see
+-- what the stream was filled with; nor does it see that it is ready. And a minimum that was removed may
+-- have had an equal, or not: until the next fold the rows tell. That looks at the groups only if
+-- anything was removed at all.
+create or replace function flywheel._stream_doubt(stream flywheel._metric_streams, measures jsonb)
 returns text
 language sql
 stable
@@ -109,19 +162,26 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
   select format(
-    'SELECT CASE WHEN EXISTS (SELECT FROM flywheel.%1$I_deltas WHERE %2$s) OR EXISTS (SELECT FROM flywheel.%1$I WHERE %2$s) '
-    'THEN EXISTS (SELECT FROM (SELECT %3$s, w, %4$s FROM flywheel.%1$I UNION ALL SELECT %3$s, w, %4$s FROM flywheel.%1$I_deltas) AS s GROUP BY %3$s HAVING %5$s) ELSE false END',
-    '_stream_' || stream.stream_id,
-    string_agg(format('%s IS NOT NULL', e.removed), ' OR ' order by e.position),
-    (select k.names from flywheel._stream_keys(stream) as k),
-    string_agg(e.kept || ', ' || e.removed, ', ' order by e.position),
-    string_agg(format('coalesce(%1$s(%2$s) %3$s %1$s(%4$s), %1$s(%2$s) IS NOT NULL)', e.kind, e.removed, e.comparison, e.kept), ' OR ' order by e.position)
-  )
-  from flywheel._stream_extremes(stream, measures) as e
-  having count(*) > 0;
+    'SELECT CASE WHEN NOT EXISTS (SELECT FROM flywheel._metric_streams AS r WHERE r.stream_id = %s AND r.state = ''ready'') THEN true%s ELSE false END',
+    stream.stream_id,
+    (
+      select format(
+        ' WHEN EXISTS (SELECT FROM flywheel.%1$I_deltas WHERE %2$s) OR EXISTS (SELECT FROM flywheel.%1$I WHERE %2$s) '
+        'THEN EXISTS (SELECT FROM (SELECT %3$s, w, %4$s FROM flywheel.%1$I UNION ALL SELECT %3$s, w, %4$s FROM flywheel.%1$I_deltas) AS s GROUP BY %3$s HAVING %5$s)',
+        '_stream_' || stream.stream_id,
+        string_agg(format('%s IS NOT NULL', e.removed), ' OR ' order by e.position),
+        (select k.names from flywheel._stream_keys(stream) as k),
+        string_agg(e.kept || ', ' || e.removed, ', ' order by e.position),
+        string_agg(format('coalesce(%1$s(%2$s) %3$s %1$s(%4$s), %1$s(%2$s) IS NOT NULL)', e.kind, e.removed, e.comparison, e.kept), ' OR ' order by e.position)
+      )
+      from flywheel._stream_extremes(stream, measures) as e
+      having count(*) > 0
+    )
+  );
 $$;
 
-comment on function flywheel._stream_dirt(flywheel._metric_streams, jsonb) is 'A query that tells whether a minimum or maximum is in doubt; null if there are none.';
+comment on function flywheel._stream_doubt(flywheel._metric_streams, jsonb) is
+  'A query that tells whether a metric has to be computed from the rows, for this snapshot or until the next fold.';
 
 create or replace function flywheel._stream_extremes(stream flywheel._metric_streams, measures jsonb)
 returns table (kind text, comparison text, kept text, removed text, measure jsonb, "position" bigint)
@@ -157,19 +217,20 @@ declare
   v_analysis constant jsonb := flywheel._analyze_metric(metric.query);
   v_stream flywheel._metric_streams := flywheel._stream_for(v_analysis);
 begin
+  perform flywheel._make_metric_view(metric.name, metric.query);
+  perform flywheel._make_plain_function(flywheel._plain_function(metric.metric_id), metric.name, metric.query);
   update flywheel._metrics as m
   set stream_id = v_stream.stream_id, is_built = v_stream.state = 'ready',
     refreshed_at = v_stream.filled_at, refresh_ms = v_stream.fill_ms
   where m.metric_id = metric.metric_id;
   if v_stream.state = 'ready' then
-    perform flywheel._make_metric_view(metric.name, flywheel._incremental_query(v_stream, v_analysis, metric.query));
+    perform flywheel._make_metric_view(metric.name, flywheel._incremental_query(v_stream, v_analysis, metric));
     return;
   end if;
   -- So that a query that cannot be read from its stream is refused now.
-  perform flywheel._make_metric_view('_metric_check', flywheel._incremental_query(v_stream, v_analysis, metric.query));
+  perform flywheel._make_metric_view('_metric_check', flywheel._incremental_query(v_stream, v_analysis, metric));
   perform flywheel._plan_metric('_metric_check');
   perform flywheel._drop_metric_relation('_metric_check');
-  perform flywheel._make_metric_view(metric.name, metric.query);
   if flywheel._try_lock_fact(v_stream.fact, 100000) then
     perform flywheel._build_stream(v_stream);
   end if;
