@@ -187,7 +187,7 @@ def run(server: Server, options: Options) -> list[Figure]:
         note(f"indexing the rest took {time.perf_counter() - start:.0f} s")
         admin.run("analyze flywheel._examples; analyze flywheel._vectors_1_examples")
         parts = admin.one(
-            "select count(*) from flywheel._vector_segments where store = 'examples' and state in ('open', 'closed', 'indexed')"
+            "select count(*) from flywheel._vector_segments as s where store = 'examples' and flywheel._is_searched(s)"
         )
         for (what, days), faster in zip(_POLICIES.items(), (20.0, 5.0), strict=True):
             overlap, ours, exact = _measure(admin, asked, days, exact_runs=25)
@@ -200,7 +200,7 @@ def run(server: Server, options: Options) -> list[Figure]:
 
         admin.run("alter table flywheel._examples set (autovacuum_enabled = off)")
         for (table,) in admin.connection.execute(
-            b"select flywheel._part_table(s) from flywheel._vector_segments as s where s.store = 'examples' and s.state in ('open', 'closed', 'indexed')"
+            b"select flywheel._part_table(s) from flywheel._vector_segments as s where s.store = 'examples' and flywheel._is_searched(s)"
         ).fetchall():
             admin.run(f"alter table {table} set (autovacuum_enabled = off)")
         start = time.perf_counter()

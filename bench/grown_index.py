@@ -54,7 +54,7 @@ def run(server: Server, options: Options) -> list[Figure]:
             for name in hits:
                 hits[name] += len(found[name] & found["exact"])
         parts = admin.one(
-            "select count(*) from flywheel._vector_segments where store = 'log' and state in ('open', 'closed', 'indexed')"
+            "select count(*) from flywheel._vector_segments as s where store = 'log' and flywheel._is_searched(s)"
         )
     server.drop("grown_index")
     recall = {name: n / (_K * len(asked)) for name, n in hits.items()}

@@ -1,8 +1,9 @@
 """What keeping metrics current costs an INSERT of 1,000 traces with 5 validators.
 
-One side has every incremental metric that is built in, the other the same metrics as plain views; on
-empty tables, and on tables that hold 200,000 traces. For information, a side whose triggers for
-metrics are disabled altogether. The deltas are not folded while it runs.
+One side has every built-in metric that can be incremental, the other the same metrics as plain views;
+on empty tables, and on tables that hold 200,000 traces; with validators that say passed or failed, and
+with validators that also score. For information, a side whose triggers for metrics are disabled
+altogether. The deltas are not folded while it runs.
 """
 
 from __future__ import annotations
@@ -25,22 +26,38 @@ _PLAIN = """
     select flywheel.alter_metric(name, 'view') from flywheel.metrics where storage = 'incremental'
 """
 
+_INCREMENTAL = """
+    select flywheel.alter_metric(name, 'incremental')
+    from flywheel._metrics
+    where is_builtin and refusal is null and storage <> 'incremental'
+"""
+
+_SCORED = """
+    select flywheel.alter_validator(name, score => format('length(output) / %s.0 + length(input)', 9 + validator_id))
+    from flywheel.validators
+"""
+
 _NO_TRIGGERS = "; ".join(
     f"alter table flywheel.{table} disable trigger {trigger}"
-    for table in ("traces", "spans", "_verdicts")
+    for table in ("traces", "spans", "_verdicts", "_label_heads")
     for trigger in ("_300_emit_inserted", "_310_emit_updated", "_320_emit_deleted")
 )
 
 
 def run(server: Server, options: Options) -> list[Figure]:
     """Measure."""
+    return [*_compare(server, options, is_scored=False), *_compare(server, options, is_scored=True)]
+
+
+def _compare(server: Server, options: Options, *, is_scored: bool) -> list[Figure]:
     sides = {name: server.database(f"metric_cost_{name}") for name in ("on", "off", "none")}
     for name, database in sides.items():
         database.create_validators()
         database.create_source(STATEMENTS * ROWS, make_texts(2000))
         with database.admin() as admin:
-            if name != "on":
-                admin.run(_PLAIN)
+            if is_scored:
+                admin.run(_SCORED)
+            admin.run(_PLAIN if name != "on" else _INCREMENTAL)
             if name == "none":
                 admin.run(_NO_TRIGGERS)
     figures = []
@@ -53,9 +70,9 @@ def run(server: Server, options: Options) -> list[Figure]:
         bare, _ = common.ratio(timings["off"], timings["none"])
         figures.append(
             Figure(
-                f"metric_cost_{kind}",
-                "an INSERT of 1,000 traces with 5 validators and all built-in incremental metrics,"
-                f" over the same with plain views; {rows:,} traces present",
+                f"metric_cost_{kind}{'_scored' if is_scored else ''}",
+                f"an INSERT of 1,000 traces with 5 validators{' that score' if is_scored else ''} and all"
+                f" built-in incremental metrics, over the same with plain views; {rows:,} traces present",
                 wall,
                 at_most=1.2,
                 parts={

@@ -83,7 +83,7 @@ grant execute on function
   flywheel._no_span(), flywheel._is_sampled(uuid, double precision), flywheel._wilson_interval(bigint, bigint),
   flywheel._job_kind(text),
   flywheel._builtins(), flywheel._requires_approval(), flywheel._is_approved(flywheel._validator_versions),
-  flywheel._is_switched_on(text), flywheel._part_counts(flywheel._vector_segments),
+  flywheel._is_switched_on(text), flywheel._is_searched(flywheel._vector_segments), flywheel._part_counts(flywheel._vector_segments),
   flywheel._tasks(), flywheel._expiry(interval),
   flywheel._cached_tokens(jsonb),
   flywheel._phi(bigint, bigint, bigint, bigint), flywheel._correlation_interval(double precision, bigint)
@@ -113,7 +113,8 @@ grant execute on function
   -- What metric_advice calls.
   flywheel._reads_table(integer),
   flywheel._metric_table(integer),
-  flywheel._facts()
+  flywheel._facts(),
+  flywheel._stream_tables(integer)
   to flywheel_reader, flywheel_labeler;
 
 -- Workers: the queue, and what they must know of the models. They see the texts they are given, and
@@ -145,6 +146,7 @@ grant execute on function
   flywheel.now(),
   flywheel._requires_approval(),
   flywheel._is_switched_on(text),
+  flywheel._is_searched(flywheel._vector_segments),
   flywheel._part_counts(flywheel._vector_segments),
   flywheel._is_approved(flywheel._validator_versions)
   to flywheel_worker;

@@ -1,5 +1,5 @@
 -- Embeddings, the index of each store, and examples for prompts. New tables only. The vectors
--- themselves are in tables that are made for each embedder (sql/embeddings/stores.sql).
+-- themselves are in tables that are made for each embedder (sql/embeddings/1_stores.sql).
 
 -- PL/pgSQL finds pgvector's type by this name in whatever schema the extension is.
 do $$

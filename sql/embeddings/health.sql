@@ -12,7 +12,7 @@ declare
   v_parts constant flywheel._vector_segments[] := array(
     select s
     from flywheel._vector_segments as s
-    where s.embedder_id = _sample_items.embedder_id and s.store = _sample_items.store and s.state in ('open', 'closed', 'indexed')
+    where s.embedder_id = _sample_items.embedder_id and s.store = _sample_items.store and flywheel._is_searched(s)
   );
   v_share constant integer := ceil(n::numeric / cardinality(v_parts));
   v_part flywheel._vector_segments;
@@ -161,7 +161,7 @@ from (
   select p.embedder_id, p.store, count(*) as parts, sum(c.live)::bigint as vectors,
     (sum(c.live) filter (where p.state <> 'indexed'))::bigint as tail, sum(c.dead)::bigint as dead, sum(c.bytes)::bigint as bytes
   from flywheel._vector_segments as p, lateral flywheel._part_counts(p) as c
-  where p.state in ('open', 'closed', 'indexed')
+  where flywheel._is_searched(p)
   group by p.embedder_id, p.store
 ) as s
 join flywheel._embedders as e on e.embedder_id = s.embedder_id

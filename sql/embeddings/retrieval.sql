@@ -110,7 +110,7 @@ declare
   v_parts constant integer := (
     select count(*)
     from flywheel._vector_segments as s
-    where s.embedder_id = _candidates.embedder_id and s.store = v_store and s.state in ('open', 'closed', 'indexed')
+    where s.embedder_id = _candidates.embedder_id and s.store = v_store and flywheel._is_searched(s)
   );
   -- How much the oldest has lost by its age.
   v_least_factor constant double precision := flywheel._age_factor(v_now - case kind

@@ -35,7 +35,7 @@ begin
   ), E'\n        union all ' order by s.first_segment)
   into v_parts
   from flywheel._vector_segments as s
-  where s.embedder_id = embedder.embedder_id and s.store = _compile_store.store and s.state in ('open', 'closed', 'indexed');
+  where s.embedder_id = embedder.embedder_id and s.store = _compile_store.store and flywheel._is_searched(s);
 
   execute format(
     $function$

@@ -36,7 +36,9 @@ as $$
   -- widening casts
   select unnest(array[
     'int8(integer)'::regprocedure, 'float8(integer)'::regprocedure, 'float8(bigint)'::regprocedure,
-    'numeric(integer)'::regprocedure, 'numeric(bigint)'::regprocedure
+    'numeric(integer)'::regprocedure, 'numeric(bigint)'::regprocedure,
+    -- ours, and loaded later; it looks at the number before it takes the logarithm
+    to_regprocedure('flywheel._quantile_bucket(double precision)')
   ])::oid
   union all
   select p.oid

@@ -75,7 +75,9 @@ set standard_conforming_strings = on
 as $$
 begin
   perform flywheel._drop_metric_relation(flywheel._metric_table(metric.metric_id));
-  execute format('drop function if exists flywheel.%I()', flywheel._plain_function(metric.metric_id));
+  if to_regprocedure(format('flywheel.%I()', flywheel._plain_function(metric.metric_id))) is not null then
+    execute format('drop function flywheel.%I()', flywheel._plain_function(metric.metric_id));
+  end if;
   if metric.stream_id is not null then
     update flywheel._metrics as m set stream_id = null where m.metric_id = metric.metric_id;
     perform flywheel._retire_streams();

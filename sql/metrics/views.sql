@@ -49,9 +49,7 @@ with measured as (
     case m.storage
       when 'incremental' then (
         select sum(pg_total_relation_size(t.oid))::bigint
-        from pg_class as t
-        where t.relnamespace = 'flywheel'::regnamespace and t.relkind = 'r'
-          and t.relname ~ ('^_stream_' || m.stream_id || '(_items|_deltas|_item_deltas)?$')
+        from flywheel._stream_tables(m.stream_id) as t
       )
       when 'materialized' then pg_total_relation_size(to_regclass('flywheel.' || flywheel._metric_table(m.metric_id)))
       else 0

@@ -230,11 +230,10 @@ declare
 begin
   -- Readers see the table itself empty at once, too: TRUNCATE knows no snapshots.
   for v_table in
-    select c.relname
+    select t.name
     from flywheel._metric_streams as s
     join flywheel._facts() as f on f.name = s.fact and f.base = tg_table_name
-    join pg_class as c on c.relnamespace = 'flywheel'::regnamespace and c.relkind = 'r'
-      and c.relname ~ ('^_stream_' || s.stream_id || '(_items|_deltas|_item_deltas)?$')
+    cross join lateral flywheel._stream_tables(s.stream_id) as t
   loop
     execute format('truncate flywheel.%I', v_table);
   end loop;

@@ -1,6 +1,7 @@
 """An embedder that is not in the database and its worker; people who label, and what shows examples."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -208,6 +209,63 @@ class Examples:
             pass
         while self.one("select is_more from flywheel.index_vectors(0)"):
             pass
+
+    def segments_of(self, rows: int) -> None:
+        """Have segments close after so many vectors."""
+        self.session.execute(
+            "create or replace function flywheel._segment_rows(store text) returns integer language sql immutable"
+            f" parallel safe begin atomic select {rows}; end"
+        )
+
+    def fill(self, count: int, *, label: bool = False) -> None:
+        """Insert traces and embed them, in segments of their own."""
+        self.session.execute(
+            "insert into flywheel.traces (input) select 'parcel ' || md5(random()::text) from generate_series(1, %s)",
+            (count,),
+        )
+        if label:
+            self.session.execute(
+                "select flywheel.label(trace_id, 'kind', true, split => 'train') from flywheel.traces as t"
+                " where not exists (select from flywheel._label_splits as s where s.trace_id = t.trace_id)"
+            )
+        while self.one("select is_more from flywheel.embed_texts(0)"):
+            pass
+
+    def merge(self) -> None:
+        """Have parts merged, and wait until the new one has their place."""
+        self.rows("select flywheel.index_vectors(60)")
+        deadline = time.monotonic() + 60
+        waiting = "select exists (select from flywheel._vector_segments where state = 'merged')"
+        while self.one(waiting):
+            # For other databases of the server too: their transactions hold snapshots back.
+            assert time.monotonic() < deadline, "a merged part waits for ever"
+            self.rows("select flywheel.index_vectors(0)")
+
+    def parts(self) -> list[Any]:
+        """The parts of the log: state, rows, first and last segment."""
+        return self.rows(
+            "select state, rows, first_segment, last_segment from flywheel._vector_segments"
+            " where store = 'log' order by first_segment, part"
+        )
+
+    def indexes(self) -> int:
+        """How many HNSW indexes the log has."""
+        return int(
+            self.one(
+                "select count(*) from pg_indexes where indexdef like '%% hnsw %%' and tablename like '\\_vectors\\_1\\_log%%'"
+            )
+        )
+
+    def everything_is_found(self) -> None:
+        """Each trace is the nearest to its own text."""
+        for trace_id, text in self.rows(
+            "select trace_id, input from flywheel.traces order by random() limit 20"
+        ):
+            nearest = self.rows(
+                "select n.item_id from flywheel._nearest(1, 'log', flywheel.embed(%s), 1) as n",
+                text,
+            )
+            assert nearest == [(trace_id,)]
 
     def few_shot(self, query: str | None, columns: str = "input", **options: object) -> list[Any]:
         """What few_shot() returns, in its order."""

@@ -156,6 +156,7 @@ EVERYONES_FUNCTIONS = {"now", "uuidv7"}
 # Of metrics: what aggregates, what reads what was aggregated, what the built-in ones compute with.
 METRIC_FUNCTIONS = {
     "_metric_N_plain",
+    "_stream_tables",
     "rate_interval",
     "_reads_table",
     "_metric_table",
@@ -187,6 +188,7 @@ READER_FUNCTIONS = {
     "_requires_approval",
     "_is_approved",
     "_is_switched_on",
+    "_is_searched",
     "_part_counts",
     "_job_kind",
     "_tasks",
@@ -209,6 +211,7 @@ PRIVATE_FUNCTIONS = {
         "_requires_approval",
         "_is_approved",
         "_is_switched_on",
+        "_is_searched",
         "_part_counts",
         "_tasks",
         "_expiry",
@@ -224,6 +227,7 @@ PRIVATE_FUNCTIONS = {
         "_requires_approval",
         "_is_approved",
         "_is_switched_on",
+        "_is_searched",
         "_part_counts",
         "_tasks",
     }

@@ -67,6 +67,21 @@ $$;
 
 comment on function flywheel._stream_lock(integer) is 'The advisory lock under which a stream is filled and folded.';
 
+create or replace function flywheel._stream_tables(stream_id integer)
+returns table (oid oid, name text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select c.oid, c.relname::text
+  from pg_class as c
+  where c.relnamespace = 'flywheel'::regnamespace and c.relkind = 'r'
+    and c.relname ~ format('^_stream_%s(_items|_deltas|_item_deltas)?$', stream_id);
+$$;
+
+comment on function flywheel._stream_tables(integer) is 'The tables of a stream.';
+
 -- Deltas are rows that come and go, so what is dead is cleared away often.
 create or replace function flywheel._make_stream_tables(stream flywheel._metric_streams)
 returns void
@@ -98,11 +113,7 @@ begin
     );
     execute format('create table flywheel.%I (like flywheel.%I)', v_name || '_item_deltas', v_name || '_items');
   end if;
-  for v_table in
-    select c.relname from pg_class as c
-    where c.relnamespace = 'flywheel'::regnamespace and c.relkind = 'r'
-      and c.relname ~ format('^%s(_items|_deltas|_item_deltas)?$', v_name)
-  loop
+  for v_table in select t.name from flywheel._stream_tables(stream.stream_id) as t loop
     execute format('comment on table flywheel.%I is %L', v_table, 'What a stream of incremental metrics keeps.');
     execute format('grant select on flywheel.%I to flywheel_metric', v_table);
     if v_table like '%deltas' then
@@ -254,8 +265,8 @@ as $$
 declare
   v_name text;
 begin
-  foreach v_name in array array['', '_deltas', '_items', '_item_deltas'] loop
-    execute format('drop table if exists flywheel.%I', '_stream_' || stream.stream_id || v_name);
+  for v_name in select t.name from flywheel._stream_tables(stream.stream_id) as t loop
+    execute format('drop table flywheel.%I', v_name);
   end loop;
   for v_name in
     select p.oid::regprocedure::text

@@ -159,6 +159,24 @@ $$;
 
 comment on function flywheel._make_stream_expressions(flywheel._metric_streams) is 'Makes the functions of a stream''s expressions.';
 
+-- Floats that are summed become decimals that can be taken away again, exactly. That is the dearest
+-- step of all, so it is taken once for each row: number N is x.dN.
+create or replace function flywheel._stream_decimals(stream flywheel._metric_streams)
+returns table (expression jsonb, number bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select m.measure -> 'arg', row_number() over (order by min(m.position))
+  from jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
+  where m.measure ->> 'kind' in ('sum', 'sumsq')
+    and flywheel._stream_type(stream, m.measure -> 'arg') in ('real', 'double precision')
+  group by m.measure -> 'arg';
+$$;
+
+comment on function flywheel._stream_decimals(flywheel._metric_streams) is 'The floats that a stream sums.';
+
 -- The measure of some rows, as SQL. event: inserted, deleted, or updated, where n.sign says which rows
 -- came and which went. Null for the buckets of sketches.
 create or replace function flywheel._measure_text(stream flywheel._metric_streams, measure jsonb, event text)
@@ -179,9 +197,7 @@ declare
   v_aggregate text := 'sum';
   v_cast text := '';
 begin
-  -- As a decimal that can be taken away again, exactly.
   v_value := case
-    when v_type in ('real', 'double precision') then format('(%s)::pg_catalog.numeric', v_call)
     when v_type in ('smallint', 'integer') and event <> 'inserted' then format('(%s)::pg_catalog.int8', v_call)
     else format('(%s)', v_call)
   end;
@@ -201,6 +217,9 @@ begin
       if v_is_special then
         v_conditions := v_conditions || format('%s operator(pg_catalog.<>) all (''{NaN,Infinity,-Infinity}'')', v_call);
       end if;
+      v_value := coalesce(
+        (select 'x.d' || d.number from flywheel._stream_decimals(stream) as d where d.expression = measure -> 'arg'), v_value
+      );
       if v_kind = 'sumsq' then
         v_value := format('%1$s::pg_catalog.numeric operator(pg_catalog.*) %1$s::pg_catalog.numeric', v_value);
       end if;
@@ -237,8 +256,10 @@ $$;
 
 comment on function flywheel._measure_text(flywheel._metric_streams, jsonb, text) is 'A measure of the rows of a change, as SQL.';
 
--- The rows of a change and what has to be looked up for them. changed: where the rows of the fact are.
-create or replace function flywheel._stream_rows(stream flywheel._metric_streams, event text, source text default null)
+-- The rows of a change and what has to be looked up for them. source: where the rows of the fact are.
+create or replace function flywheel._stream_rows(
+  stream flywheel._metric_streams, event text, source text default null, with_decimals boolean default false
+)
 returns text
 language plpgsql
 stable
@@ -305,11 +326,21 @@ begin
     left join lateral (
       select d.* from flywheel._dimensions as d where d.dimension_id operator(pg_catalog.=) n.dimension_id limit 1
     ) as k on true$rows$ else '' end
+  -- OFFSET 0 has it computed here, and not wherever it is named.
+  || case when with_decimals then (
+    select coalesce(
+      E'\n    cross join lateral (select '
+      || string_agg(format('(%s)::pg_catalog.numeric as d%s', flywheel._stream_call(stream, d.expression), d.number), ', ' order by d.number)
+      || ' offset 0) as x',
+      ''
+    )
+    from flywheel._stream_decimals(stream) as d
+  ) else '' end
   || coalesce(E'\n    where ' || flywheel._stream_call(stream, stream.condition), '');
 end
 $$;
 
-comment on function flywheel._stream_rows(flywheel._metric_streams, text, text) is
+comment on function flywheel._stream_rows(flywheel._metric_streams, text, text, boolean) is
   'FROM and WHERE of the statements that add a change to a stream.';
 
 -- "k1, k2": the keys; "expression as k1, ...": where they come from. A stream without keys has one group.
@@ -348,7 +379,7 @@ as $$
       from jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
       where not flywheel._is_item(m.measure)
     ),
-    flywheel._stream_rows(stream, event, source),
+    flywheel._stream_rows(stream, event, source, with_decimals => true),
     k.numbers
   )
   from flywheel._stream_keys(stream) as k;

@@ -108,6 +108,18 @@ $$;
 
 comment on function flywheel._embedders_of(text) is 'The embedders whose vectors of this store are kept up to date.';
 
+-- Not while it is merged and waits to take the place of others, nor when others have taken its own.
+create or replace function flywheel._is_searched(segment flywheel._vector_segments)
+returns boolean
+language sql
+immutable
+parallel safe
+begin atomic
+  select segment.state in ('open', 'closed', 'indexed');
+end;
+
+comment on function flywheel._is_searched(flywheel._vector_segments) is 'Whether a search looks into this part.';
+
 create or replace function flywheel._part_table(segment flywheel._vector_segments)
 returns text
 language sql
