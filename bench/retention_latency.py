@@ -1,8 +1,9 @@
 """INSERT latency of 4 writers while 1,000,000 traces are removed by retention, against without.
 
 The writers insert single traces at a steady rate, which is what an application does: what they
-wait for is then the removal and not each other. Retention runs as a schedule runs it: one batch a
-transaction, the next at once. Before and after it, the writers are alone.
+wait for is then the removal and not each other. Retention runs as a schedule runs it: small batches
+with rests between them. Before and after it, the writers are alone, and then beside a session that
+does nothing but compute: what that costs them is the machine's.
 """
 
 from __future__ import annotations
@@ -62,12 +63,18 @@ def run(server: Server, options: Options) -> list[Figure]:
             remover.start()
             remover.join()
             time.sleep(QUIET_SECONDS)
+            computed = _compute(database)
             if writers.poll() is not None:
                 raise RuntimeError(f"pgbench ended: {writers.communicate()}")
             writers.terminate()
             writers.wait()
         latencies = _latencies(Path(folder))
-    quiet = [ms for at, ms in latencies if at < removal.began or at > removal.ended]
+    beside = [ms for at, ms in latencies if computed[0] <= at <= computed[1]]
+    quiet = [
+        ms
+        for at, ms in latencies
+        if at < removal.began or removal.ended < at < computed[0] or at > computed[1]
+    ]
     during = [ms for at, ms in latencies if removal.began <= at <= removal.ended]
     with database.admin() as session:
         left = session.one(
@@ -89,7 +96,7 @@ def run(server: Server, options: Options) -> list[Figure]:
         "inserts quiet": len(quiet),
         "inserts during": len(during),
     }
-    for name, found in (("quiet", quiet), ("during", during)):
+    for name, found in (("quiet", quiet), ("during", during), ("beside a computation", beside)):
         for share in (50, 95, 99, 99.9):
             parts[f"p{share:g} {name}, ms"] = round(_quantile(found, share / 100), 3)
     return [
@@ -102,6 +109,15 @@ def run(server: Server, options: Options) -> list[Figure]:
             rows / seconds, unit="/s",
         ),
     ]  # fmt: skip
+
+
+def _compute(database: Database) -> tuple[float, float]:
+    """Keep one session computing, and return when it began and ended."""
+    began = time.time()
+    with database.admin() as session:
+        while time.time() < began + QUIET_SECONDS:
+            session.one("select count(*) from generate_series(1, 200000) as i where i % 7 = 3")
+    return began, time.time()
 
 
 def _fill(database: Database, rows: int) -> int:

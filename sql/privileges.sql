@@ -240,7 +240,7 @@ grant execute on function
   flywheel.forget_user(text)
   to flywheel_admin;
 grant execute on procedure flywheel.backfill(text, timestamptz, timestamptz, integer) to flywheel_admin;
-grant execute on procedure flywheel.enforce_retention(integer) to flywheel_admin;
+grant execute on procedure flywheel.enforce_retention(integer, double precision) to flywheel_admin;
 
 -- The role validators run as: reads what they judge, writes what they find.
 grant select on
