@@ -140,7 +140,8 @@ def _remove(database: Database, removal: Removal) -> None:
         removal.began = time.time()
         while True:
             found = worker.connection.execute(
-                "select r.status, (r.result ->> 'removed')::integer, r.error from flywheel.run_schedules(10, 1) as r"
+                "select r.status, (r.result ->> 'removed')::integer, r.error, (r.result ->> 'rest_seconds')::float8"
+                " from flywheel.run_schedules(10, 1) as r"
             ).fetchone()
             if found is None:
                 break
@@ -148,6 +149,7 @@ def _remove(database: Database, removal: Removal) -> None:
                 raise RuntimeError(found[2])
             removal.batches += 1
             removal.removed += found[1]
+            time.sleep(found[3])
         removal.ended = time.time()
 
 

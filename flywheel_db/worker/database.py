@@ -173,7 +173,8 @@ class Database:
     async def run_schedule(self, max_seconds: float) -> Run | None:
         """Run a schedule that is due, in a transaction of its own."""
         rows = await self.rows(
-            "select r.schedule, r.task, r.status, r.error, r.seconds"
+            "select r.schedule, r.task, r.status, r.error, r.seconds,"
+            " coalesce((r.result ->> 'rest_seconds')::double precision, 0)"
             " from flywheel.run_schedules(%s::double precision, 1) as r",
             (max_seconds,),
             self._schedules,

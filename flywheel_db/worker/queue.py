@@ -42,13 +42,17 @@ def is_fatal(error: FlywheelError) -> bool:
 
 
 class Run(NamedTuple):
-    """A scheduled task that was run: its outcome is ok, failed or canceled."""
+    """A scheduled task that was run: its outcome is ok, failed or canceled.
+
+    If it has more to do, it asks to rest for some seconds first.
+    """
 
     schedule: str
     task: str
     outcome: str
     error: str | None
     seconds: float
+    rest: float = 0
 
 
 class Queue(Protocol):

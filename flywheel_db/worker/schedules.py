@@ -42,7 +42,7 @@ class Schedules:
         trouble = 0.0
         while not self._stopping.is_set():
             try:
-                ran = await self._run_one()
+                rest = await self._run_one()
                 trouble = 0.0
             except FlywheelError as error:
                 trouble = min(max(2 * trouble, _LOOK_SECONDS), _LONGEST_WAIT)
@@ -52,23 +52,26 @@ class Schedules:
                     return
                 await self._wait(trouble)
                 continue
-            if not ran and drain:
+            if rest is None and drain:
                 return
-            if not ran:
+            if rest is None:
                 # Not all workers at the same moment.
-                await self._wait(_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+                rest = _LOOK_SECONDS * random.uniform(0.8, 1.2)  # noqa: S311
+            if rest > 0:
+                await self._wait(rest)
 
-    async def _run_one(self) -> bool:
+    async def _run_one(self) -> float | None:
+        """Run what is due; seconds to rest after it, or None if nothing was."""
         found = await self._queue.run_schedule(_TASK_SECONDS)
         if found is None:
-            return False
+            return None
         self._counters.tasks[found.task, found.outcome] += 1
         self._counters.task_seconds[found.task] += found.seconds
         if found.outcome == "ok":
             logs.debug("a schedule was run", schedule=found.schedule, seconds=found.seconds)
         else:
             logs.warning("a schedule failed", schedule=found.schedule, error=found.error)
-        return True
+        return found.rest
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

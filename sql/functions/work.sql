@@ -7,6 +7,7 @@ as $$
 declare
   v_end pg_catalog.timestamptz;
   v_status pg_catalog.text;
+  v_rest pg_catalog.float8;
 begin
   if max_seconds is null or max_seconds operator(pg_catalog.<) 0 or max_seconds operator(pg_catalog.>) 86400 then
     raise exception 'max_seconds is %', coalesce(max_seconds::pg_catalog.text, 'null')
@@ -26,7 +27,7 @@ begin
   -- The schedules, each in its own transaction. Python does the same between its batches.
   v_end := pg_catalog.clock_timestamp() operator(pg_catalog.+) pg_catalog.make_interval(secs => max_seconds);
   while pg_catalog.clock_timestamp() operator(pg_catalog.<) v_end loop
-    select r.status into v_status
+    select r.status, (r.result operator(pg_catalog.->>) 'rest_seconds')::pg_catalog.float8 into v_status, v_rest
     from flywheel.run_schedules(
       pg_catalog.date_part('epoch', v_end operator(pg_catalog.-) pg_catalog.clock_timestamp()), 1
     ) as r;
@@ -36,6 +37,8 @@ begin
       raise exception 'canceled'
         using errcode = 'query_canceled';
     end if;
+    perform pg_catalog.pg_sleep(v_rest);
+    commit;
   end loop;
   if flywheel.has_jobs('{llm,sql}') then
     raise warning 'jobs are queued, and this database has no Python inside to do them'

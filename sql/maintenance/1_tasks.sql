@@ -1,7 +1,8 @@
 -- What schedules can run: functions of this schema and nothing else, so that a schedule lends nobody
 -- the owner's rights. To add a task, add a row. Its function takes the seconds it may use, does a
 -- bounded piece of work, and returns what it did, which people see in flywheel.schedules. If what it
--- returns has an is_more that is true, it is called again at once, in a transaction of its own.
+-- returns has an is_more that is true, it is called again, at once or after its rest_seconds, in a
+-- transaction of its own. Who runs it waits that long, or does something else meanwhile.
 
 create or replace function flywheel._tasks()
 returns table (task text, function text, description text)

@@ -82,7 +82,7 @@ declare
   v_restart constant boolean := rule.restarted_at < flywheel.now() - interval '1 day' or rule.looked_to > v_before;
   v_from timestamptz := case when v_restart then '-infinity' else rule.looked_to end;
   v_next timestamptz;
-  v_look bigint := max_traces * 10;
+  v_look bigint := greatest(max_traces * 10, 1000);
   v_looked bigint;
   v_last timestamptz;
   v_expired uuid[];
@@ -201,34 +201,27 @@ $$;
 comment on function flywheel.apply_retention(integer) is
   'Removes at most so many traces (and spans whose trace never arrived) that have expired, in this transaction, and returns how many of each pipeline, and whether there may be more. Waits for nobody: what is locked is left for the next time. The schedule retention calls it, and flywheel.enforce_retention() until nothing is left.';
 
--- Each small batch keeps a processor and the disk for some milliseconds. So it rests nine times as long
--- as it worked: what writers feel of it is in a tenth of their statements. Nobody waits for the locks it
--- holds meanwhile, which are on rows that have expired.
-create or replace function flywheel._task_retention(max_seconds double precision, out removed bigint, out is_more boolean)
+-- Each batch keeps a processor and the disk for some milliseconds. So after one comes a rest, nine times
+-- as long, with no transaction open: what writers feel of it is in a tenth of their statements.
+create or replace function flywheel._task_retention(
+  max_seconds double precision, out removed bigint, out is_more boolean, out rest_seconds double precision
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_end constant timestamptz := clock_timestamp() + make_interval(secs => least(max_seconds, 5));
-  v_start timestamptz;
-  v_removed bigint;
+  v_start constant timestamptz := clock_timestamp();
 begin
-  removed := 0;
-  loop
-    v_start := clock_timestamp();
-    select coalesce(sum(a.removed), 0), coalesce(bool_or(a.is_more), false) into v_removed, is_more
-    from flywheel.apply_retention(100) as a;
-    removed := removed + v_removed;
-    exit when not is_more or removed >= 1000 or clock_timestamp() >= v_end;
-    perform pg_sleep(9 * extract(epoch from clock_timestamp() - v_start));
-  end loop;
+  select coalesce(sum(a.removed), 0), coalesce(bool_or(a.is_more), false) into removed, is_more
+  from flywheel.apply_retention(100) as a;
+  rest_seconds := case when removed > 0 and is_more then least(9 * extract(epoch from clock_timestamp() - v_start), 2) else 0 end;
 end
 $$;
 
 comment on function flywheel._task_retention(double precision) is
-  'The task retention: some batches with rests between them, so that its transaction is short and writers hardly notice.';
+  'The task retention: one small batch, and how long to rest after it so that writers hardly notice.';
 
 create or replace procedure flywheel.enforce_retention(batch_size integer default 100, share double precision default 0.1)
 language plpgsql
@@ -252,15 +245,20 @@ begin
     v_removed := v_removed operator(pg_catalog.+) coalesce(v_batch.removed::pg_catalog.int8, 0);
     commit;
     exit when v_batch.is_more is not true;
-    perform pg_catalog.pg_sleep(
-      pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) v_start)
-        operator(pg_catalog.*) (1 operator(pg_catalog./) share operator(pg_catalog.-) 1)
-    );
-    commit;
+    if v_batch.removed operator(pg_catalog.>) 0 and share operator(pg_catalog.<) 1 then
+      perform pg_catalog.pg_sleep(
+        least(
+          pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() operator(pg_catalog.-) v_start)
+            operator(pg_catalog.*) (1 operator(pg_catalog./) share operator(pg_catalog.-) 1),
+          2
+        )
+      );
+      commit;
+    end if;
   end loop;
   raise notice '% traces removed', v_removed;
 end
 $$;
 
 comment on procedure flywheel.enforce_retention(integer, double precision) is
-  'Removes all traces that have expired. Commits after each batch, so it can be interrupted and called again, and writers do not wait. It works that share of the time and rests between batches, so that writers hardly notice; share => 1 is as fast as it can.';
+  'Removes all traces that have expired. Commits after each batch, so it can be interrupted and called again, and writers do not wait. It works that share of the time and rests between batches, at most two seconds, so that writers hardly notice; share => 1 is as fast as it can.';

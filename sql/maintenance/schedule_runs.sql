@@ -43,7 +43,8 @@ begin
     failures = case when status = 'ok' then 0 else s.failures + 1 end,
     next_run_at = case
       when status <> 'ok' then flywheel.now() + least(interval '30 seconds' * (2 ^ least(s.failures, 10)), interval '1 hour')
-      when result @> '{"is_more": true}' then flywheel.now()
+      when result @> '{"is_more": true}' then
+        flywheel.now() + make_interval(secs => coalesce((result ->> 'rest_seconds')::double precision, 0))
       else flywheel._next_run(s.every, s.cron, flywheel.now())
     end
   where s.name = given.name;

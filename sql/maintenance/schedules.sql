@@ -36,7 +36,7 @@ comment on column flywheel.schedules.state is 'well; failing; overdue: due for t
 comment on column flywheel.schedules.next_run_at is 'When it is due; null if it is disabled.';
 comment on column flywheel.schedules.last_run_at is 'When it last ran.';
 comment on column flywheel.schedules.last_seconds is 'How long that took.';
-comment on column flywheel.schedules.last_result is 'What the task said it did; is_more if it was called again at once; null if it failed.';
+comment on column flywheel.schedules.last_result is 'What the task said it did; is_more if it was called again, at once or after rest_seconds; null if it failed.';
 comment on column flywheel.schedules.last_error is 'Why the last run failed; null if it did not.';
 comment on column flywheel.schedules.runs is 'How often it has run.';
 comment on column flywheel.schedules.failures is 'Failures since the last success. Each doubles the wait for the next try, from 30 seconds to an hour.';

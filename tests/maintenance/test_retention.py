@@ -236,18 +236,36 @@ def test_roll_ups_are_told_whether_to_forget(noon: Connection) -> None:
     assert one(noon, "select current_setting('flywheel.keep_rollups')") == "off"
 
 
-def test_the_schedule_removes_a_batch_at_a_time(noon: Connection, at: At) -> None:
-    insert(noon, 5, count=1500)
+def test_the_schedule_rests_between_small_batches(noon: Connection, at: At) -> None:
+    insert(noon, 5, count=250)
     noon.execute("select flywheel.set_retention(null, '1 day')")
     noon.execute("delete from flywheel._schedules where task <> 'retention'")
     noon.execute("update flywheel._schedules set next_run_at = flywheel.now()")
-    results = [one(noon, "select result from flywheel.run_schedules()")]
-    while results[-1]["is_more"]:
+    results = []
+    for _ in range(3):
         results.append(one(noon, "select result from flywheel.run_schedules()"))
-    removed = [result["removed"] for result in results]
-    assert sum(removed) == 1500
-    assert 100 <= max(removed) <= 1000
-    assert noon.execute("select * from flywheel.run_schedules()").fetchall() == []
+        due = one(noon, "select next_run_at - flywheel.now() from flywheel._schedules")
+        if results[-1]["is_more"]:
+            # Not due before it has rested.
+            assert due.total_seconds() == pytest.approx(results[-1]["rest_seconds"], abs=1e-5)
+            assert noon.execute("select * from flywheel.run_schedules()").fetchall() == []
+            noon.execute("update flywheel._schedules set next_run_at = flywheel.now()")
+    assert [(r["removed"], r["is_more"]) for r in results] == [
+        (100, True),
+        (100, True),
+        (50, False),
+    ]
+    assert all(0 < r["rest_seconds"] <= 2 for r in results[:2])
+    assert results[2]["rest_seconds"] == 0
+    assert due.total_seconds() > 60
+
+
+def test_nothing_removed_is_no_reason_to_rest(noon: Connection, at: At) -> None:
+    insert(noon, 5, "kept", count=3000)
+    noon.execute("select flywheel.set_retention('kept', '1000 years')")
+    noon.execute("select flywheel.set_retention(null, '1 day')")
+    result = one(noon, "select result from flywheel.run_schedule('retention')")
+    assert (result["removed"], result["rest_seconds"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ def test_functions_without_a_set_clause_qualify_every_name(everything: Connectio
         "if",
         "filter",
         "coalesce",
+        "least",
         "exists",
         "as",
         "case",

@@ -29,7 +29,8 @@ _QUERIES = {
     "alive": ("select flywheel.worker_alive($1, $2)", ("bigint", "jsonb")),
     "stop": ("select flywheel.stop_worker($1)", ("bigint",)),
     "schedule": (
-        "select r.status, r.error from flywheel.run_schedules($1, 1) as r",
+        "select r.status, r.error, coalesce((r.result ->> 'rest_seconds')::float8, 0) as rest"
+        " from flywheel.run_schedules($1, 1) as r",
         ("double precision",),
     ),
     "claim_texts": (
@@ -145,13 +146,16 @@ class Database:
         """Whether there are jobs that may yet be claimed."""
         return bool(self._call("is_more", kinds, models)[0]["is_more"])
 
-    def run_schedule(self, max_seconds: float) -> bool:
-        """Run a schedule that is due, in a transaction of its own; whether there was one."""
+    def run_schedule(self, max_seconds: float) -> float | None:
+        """Run a schedule that is due, in a transaction of its own.
+
+        Returns the seconds until it has more to do, or None if none was due.
+        """
         rows = self._call("schedule", max_seconds)
         if rows and rows[0]["status"] == "canceled":
             # Noted as a failure of the task; it was meant for all of us.
             raise Interrupted from self._interrupts[0](rows[0]["error"])
-        return bool(rows)
+        return float(rows[0]["rest"]) if rows else None
 
     def claim_texts(self, models: list[str]) -> dict[str, Any] | None:
         """Claim a batch of texts; its request is read."""

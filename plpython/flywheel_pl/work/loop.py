@@ -86,6 +86,7 @@ class Work:
         now = beat = looked = scheduled = monotonic()
         deadline = now + max_seconds
         read = claim_at = now - _MODELS
+        is_resting = False
         try:
             while now < deadline + _GRACE:
                 if now >= read + _MODELS:
@@ -95,16 +96,18 @@ class Work:
                     if self._count():  # a task may take long, and a lease should not end under it
                         self._extend()
                         beat = now
-                    ran = self._queue.run_schedule(min(_TASK, deadline - now))
+                    rest = self._queue.run_schedule(min(_TASK, deadline - now))
                     now = monotonic()
-                    scheduled = now if ran else now + _SCHEDULES
+                    scheduled = now + (_SCHEDULES if rest is None else rest)
+                    is_resting = bool(rest)
                 free = concurrency - self._count()
                 # A few free places are not worth a claim while the others are at work.
                 if claim_at <= now < deadline and (free * 8 >= concurrency or not self._count()):
                     claimed = self._claim(free, concurrency)
                     claim_at = now if claimed == free else now + _POLL
                 if not self._count() and (
-                    now >= deadline or (min(claim_at, scheduled) > now and not self._is_more())
+                    now >= deadline
+                    or (min(claim_at, scheduled) > now and not is_resting and not self._is_more())
                 ):
                     return
                 done = self._collect(_TICK)
