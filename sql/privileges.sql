@@ -368,7 +368,7 @@ begin
         '_tg_spans__emit_inserted', '_tg_spans__emit_updated', '_tg_spans__emit_deleted',
         '_tg_verdicts__emit_inserted', '_tg_verdicts__emit_updated', '_tg_verdicts__emit_deleted',
         '_tg_label_heads__emit_inserted', '_tg_label_heads__emit_updated', '_tg_label_heads__emit_deleted'
-      ])
+      ] || array(select m.proname from pg_catalog.pg_proc as m where m.proname ~ '^_metric_\d+_plain$'))
       and p.proowner <> 'flywheel_metric'::regrole
   loop
     execute pg_catalog.format('alter function %s owner to flywheel_metric', v_function);

@@ -4,6 +4,7 @@ create table flywheel._metrics (
   metric_id integer generated always as identity,
   name text not null,
   query text not null,
+  bound_query text not null,
   storage text not null,
   refresh_every interval,
   description text,
@@ -38,6 +39,7 @@ comment on table flywheel._metrics is 'The metrics: a query each, and how its re
 comment on column flywheel._metrics.metric_id is 'Identity of the metric.';
 comment on column flywheel._metrics.name is 'Name of the metric and of its view.';
 comment on column flywheel._metrics.query is 'The SELECT, as it was given.';
+comment on column flywheel._metrics.bound_query is 'The same as PostgreSQL understood it then, every name qualified and every constant in a form that no setting changes. All that is made later is made of this.';
 comment on column flywheel._metrics.storage is 'view, materialized or incremental.';
 comment on column flywheel._metrics.refresh_every is 'How old the rows of a materialized metric may get.';
 comment on column flywheel._metrics.description is 'What it tells, for people.';

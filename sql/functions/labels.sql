@@ -123,7 +123,7 @@ $$;
 comment on function flywheel.label(
   uuid, text, boolean, text, text, uuid, text, double precision, text, double precision, text, integer, text, integer
 ) is
-  'Records what a person (or with source => ''llm_default'' a model, provisionally) says of a trace, or of a span if span_id is given: what the validator should have said (passed, gold_label, score) and, in corrected_output, what the output should have been. validator may be null for a correction alone. The label copies the target''s texts and names its revision; with revision => the one that was read, LF202 tells that it has changed since. A newer label takes the place of an older one. The split is drawn once for a trace and all its spans; split forces it for the first label. Returns the label_id.';
+  'Records what a person (or with source => ''llm_default'' a model, provisionally) says of a trace, or of a span if span_id is given: what the validator should have said (passed, gold_label, score) and, in corrected_output, what the output should have been. validator may be null for a correction alone. The label copies the target''s texts and names its revision; with revision => the one that was read, LF202 tells that it has changed since. A newer label takes the place of an older one; who labels the same target for the same validator at the same time waits, so label many in the order of their trace_id, or commit after each. The split is drawn once for a trace and all its spans; split forces it for the first label. Returns the label_id.';
 
 create or replace function flywheel.withdraw_label(label_id bigint, reason text default null)
 returns boolean

@@ -1,6 +1,6 @@
 -- The sweep repairs what went around the triggers: rows inserted straight into a partition, under
 -- session_replication_role = replica or with the triggers disabled, and verdicts left behind by
--- such deletes and updates. It locks each row it fills until its transaction ends: on a large
+-- such deletes and updates; and labels that count although nobody noted it. It locks each row it fills until its transaction ends: on a large
 -- backlog call it with max_targets, again and again.
 
 create or replace function flywheel.sweep(max_targets integer default null)
@@ -20,6 +20,7 @@ begin
   end if;
   perform flywheel._remove_orphans();
   perform flywheel._merge_dimensions();
+  perform flywheel._mend_label_heads();
   -- A span and its trace written by two transactions at once did not see each other.
   perform flywheel._revalidate_spans(array(
     select distinct v.trace_id

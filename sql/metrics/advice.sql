@@ -54,14 +54,14 @@ begin
   v_read := case
     when metric.storage = 'materialized' then flywheel._time_query('select * from flywheel.' || flywheel._metric_table(metric.metric_id))
     when metric.storage = 'incremental' and v_stream.state = 'ready' then
-      flywheel._time_query(flywheel._incremental_query(v_stream, flywheel._analyze_metric(metric.query), metric))
-    else flywheel._time_query(metric.query)
+      flywheel._time_query(flywheel._incremental_query(v_stream, flywheel._analyze_metric(metric.bound_query), metric))
+    else flywheel._time_query(metric.bound_query)
   end;
   v_plain := case metric.storage
     when 'view' then v_read
     -- A refresh has just measured it.
     when 'materialized' then metric.refresh_ms
-    else flywheel._time_query(metric.query)
+    else flywheel._time_query(metric.bound_query)
   end;
   if v_stream.state = 'ready' then
     v_base := (select f.base from flywheel._facts() as f where f.name = v_stream.fact);

@@ -48,9 +48,9 @@ declare
 begin
   case metric.storage
     when 'view' then
-      perform flywheel._make_metric_view(metric.name, metric.query);
+      perform flywheel._make_metric_view(metric.name, metric.bound_query);
     when 'materialized' then
-      perform flywheel._make_metric_table(v_table, metric.query);
+      perform flywheel._make_metric_table(v_table, metric.bound_query);
       perform flywheel._make_metric_view(metric.name, format('select * from flywheel.%I', v_table));
     when 'incremental' then
       perform flywheel._make_incremental(metric);
@@ -168,12 +168,12 @@ begin
   perform flywheel._check_column_comments(columns, v_found.columns);
 
   insert into flywheel._metrics as m (
-    name, query, storage, refresh_every, description, column_comments, is_builtin, columns, depends_on, validators,
-    refusal
+    name, query, bound_query, storage, refresh_every, description, column_comments, is_builtin, columns, depends_on,
+    validators, refusal
   )
   values (
-    name, v_query, storage, refresh_every, description, coalesce(columns, '{}'), is_builtin, v_found.columns,
-    v_found.depends_on, v_found.validators, flywheel._refusal_of(v_query)
+    name, v_query, v_found.bound_query, storage, refresh_every, description, coalesce(columns, '{}'), is_builtin, v_found.columns,
+    v_found.depends_on, v_found.validators, flywheel._refusal_of(v_found.bound_query)
   )
   returning m.* into v_metric;
   perform flywheel._make_storage(v_metric);
@@ -292,10 +292,10 @@ declare
   v_query constant text := flywheel._trim_query(query);
   v_metric flywheel._metrics;
   v_found record;
-  v_is_there constant boolean := to_regclass(format('flywheel.%I', metric.name)) is not null;
+  v_is_new constant boolean := v_query <> metric.query or to_regclass(format('flywheel.%I', metric.name)) is null;
 begin
   perform flywheel._check_metric_options(storage, refresh_every, columns);
-  v_found := flywheel._check_metric_query(v_query, metric.is_builtin);
+  v_found := flywheel._check_metric_query(case when v_is_new then v_query else metric.bound_query end, metric.is_builtin);
   perform flywheel._check_column_comments(columns, v_found.columns);
   if v_found.columns[:cardinality(metric.columns)] <> metric.columns then
     raise exception 'the new query has other columns: % instead of %',
@@ -305,16 +305,16 @@ begin
   end if;
 
   update flywheel._metrics as m
-  set query = v_query, storage = _alter_metric.storage, refresh_every = _alter_metric.refresh_every,
+  set query = v_query, bound_query = case when v_is_new then v_found.bound_query else m.bound_query end, storage = _alter_metric.storage, refresh_every = _alter_metric.refresh_every,
     description = _alter_metric.description, column_comments = coalesce(_alter_metric.columns, '{}'),
     columns = v_found.columns, depends_on = v_found.depends_on, validators = v_found.validators,
-    refusal = flywheel._refusal_of(v_query)
+    refusal = flywheel._refusal_of(v_found.bound_query)
   where m.metric_id = metric.metric_id
   returning m.* into v_metric;
 
-  if storage <> metric.storage or v_query <> metric.query or not v_is_there then
+  if storage <> metric.storage or v_is_new then
     -- For a moment it reads its query, so that what it was kept in can go.
-    perform flywheel._make_metric_view(v_metric.name, v_query);
+    perform flywheel._make_metric_view(v_metric.name, v_metric.bound_query);
     perform flywheel._drop_storage(metric);
     perform flywheel._make_storage(v_metric);
   end if;

@@ -140,6 +140,23 @@ $$;
 comment on function flywheel._plan_metric(text) is
   'Plans the query of a metric as flywheel_metric: raises what that role has no right to.';
 
+-- What is written in one session may be read in another, whose time zone is another.
+create or replace function flywheel._view_text(view_name text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set timezone = 'UTC'
+set datestyle = 'ISO, MDY'
+set intervalstyle = 'postgres'
+set extra_float_digits = 1
+as $$
+  select rtrim(pg_get_viewdef(to_regclass(format('flywheel.%I', view_name))), '; ');
+$$;
+
+comment on function flywheel._view_text(text) is 'The query of a view as PostgreSQL prints it, whatever the settings of the session.';
+
 create or replace function flywheel._view_tree(view_name text)
 returns text
 language sql
@@ -216,7 +233,7 @@ comment on function flywheel._check_metric_tree(text, boolean) is
 
 -- Refusals say what to do. Returns what the catalog keeps about the query.
 create or replace function flywheel._check_metric_query(
-  query text, is_builtin boolean, out columns text[], out depends_on text[], out validators text[]
+  query text, is_builtin boolean, out columns text[], out depends_on text[], out validators text[], out bound_query text
 )
 language plpgsql
 volatile
@@ -272,6 +289,7 @@ begin
       join flywheel._validators as n on n.name = flywheel._tree_text(m[1])
       order by n.name
     );
+    bound_query := flywheel._view_text('_metric_check');
     perform flywheel._drop_metric_relation('_metric_check');
   exception when others then
     get stacked diagnostics v_state = returned_sqlstate, v_message = message_text, v_hint = pg_exception_hint;
@@ -302,4 +320,4 @@ end
 $$;
 
 comment on function flywheel._check_metric_query(text, boolean) is
-  'Checks the query of a metric; returns its columns, what it names and which validators its strings name.';
+  'Checks the query of a metric; returns its columns, what it names, which validators its strings name, and its bound text.';

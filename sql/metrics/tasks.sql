@@ -21,7 +21,7 @@ begin
   elsif metric.storage = 'view' then
     return;
   end if;
-  perform flywheel._refresh_metric_table(flywheel._metric_table(metric.metric_id), metric.name, metric.query);
+  perform flywheel._refresh_metric_table(flywheel._metric_table(metric.metric_id), metric.name, metric.bound_query);
   update flywheel._metrics as m
   set refreshed_at = flywheel.now(), problem = null, problem_at = null,
     refresh_ms = extract(epoch from clock_timestamp() - v_start) * 1000

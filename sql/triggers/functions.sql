@@ -140,9 +140,6 @@ $$;
 comment on function flywheel._tg_spans__truncate_dependents() is
   'Removes all verdicts and jobs about spans when the spans are truncated.';
 
--- What becomes the current label is decided under the lock of its head, and what is decided anew is
--- written even if it stays the same: so a transaction that has an older snapshot fails to serialize
--- instead of deciding by it.
 create or replace function flywheel._tg_labels__raise_heads()
 returns trigger
 language plpgsql
@@ -176,41 +173,11 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  -- Labels that others have added are seen once their heads are locked: by the next statement.
-  perform
-  from flywheel._label_heads as h
-  where exists (
-    select
-    from new_rows as n
-    join flywheel._labels as l on l.trace_id = n.trace_id and l.label_id = n.label_id
-    where l.trace_id = h.trace_id and l.span_id = h.span_id and l.validator_id = h.validator_id
-  )
-  order by h.trace_id, h.span_id, h.validator_id
-  for update;
-
-  with standing as (
-    select t.*, s.label_id, s.precedence
-    from (
-      select distinct l.trace_id, l.span_id, l.validator_id
-      from new_rows as n
-      join flywheel._labels as l on l.trace_id = n.trace_id and l.label_id = n.label_id
-    ) as t
-    left join lateral (
-      select s.label_id, s.precedence
-      from flywheel._standing_labels as s
-      where s.trace_id = t.trace_id and s.span_id = t.span_id and s.validator_id = t.validator_id
-      order by s.precedence desc, s.label_id desc
-      limit 1
-    ) as s on true
-  ), gone as (
-    delete from flywheel._label_heads as h
-    using standing as s
-    where h.trace_id = s.trace_id and h.span_id = s.span_id and h.validator_id = s.validator_id and s.label_id is null
-  )
-  update flywheel._label_heads as h
-  set label_id = s.label_id, precedence = s.precedence
-  from standing as s
-  where h.trace_id = s.trace_id and h.span_id = s.span_id and h.validator_id = s.validator_id and s.label_id is not null;
+  perform flywheel._settle_label_heads(array_agg(l.trace_id), array_agg(l.span_id), array_agg(l.validator_id))
+  from new_rows as n
+  join flywheel._labels as l on l.trace_id = n.trace_id and l.label_id = n.label_id
+  where l.validator_id is not null
+  having count(*) > 0;
   return null;
 end
 $$;

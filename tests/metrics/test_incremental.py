@@ -297,6 +297,69 @@ def test_a_snapshot_older_than_the_stream_is_read_from_the_rows(
         ]
 
 
+def test_what_is_made_later_means_what_was_written(connect: Callable[..., Connection]) -> None:
+    """In a session with another time zone, and after a rename."""
+    admin, tokyo = connect(), connect()
+    tokyo.execute(
+        "set timezone = 'Asia/Tokyo'; set datestyle = 'SQL, DMY'; set extra_float_digits = 0"
+    )
+    admin.execute("set timezone = 'UTC'")
+    admin.execute("create schema app; create table app.names (pipeline text, title text)")
+    admin.execute(
+        "insert into app.names values ('a', 'A'); grant usage on schema app to flywheel_metric"
+    )
+    admin.execute("grant select on app.names to flywheel_metric")
+    admin.execute(
+        "insert into flywheel.traces (pipeline, output, started_at) "
+        "select 'a', repeat('x', i), timestamptz '2026-03-01 12:00Z' + i * interval '1 hour' from generate_series(1, 24) as i"
+    )
+    query = (
+        "with t as (select pipeline, count(*) as n, max(length(output)) as hi, sum(0.1::float8 + 1e-17) as s "
+        "from flywheel.traces where started_at >= '2026-03-02 00:00' group by pipeline) "
+        "select n.title, t.n, t.hi, t.s from t join app.names as n using (pipeline) -- of March"
+    )
+    admin.execute("select flywheel.create_metric('m', %s)", (query,))
+    want = _rows(admin, "select title, n, hi from flywheel.m")
+    assert want == [("A", 13, 24)]
+    # Filled by somebody else.
+    for storage in ("incremental", "materialized", "view", "incremental"):
+        tokyo.execute("select flywheel.alter_metric('m', %s)", (storage,))
+        assert _rows(tokyo, "select title, n, hi from flywheel.m") == want
+    tokyo.execute("select flywheel.alter_metric('m', description => 'of March')")
+    old = connect()
+    old.execute("set timezone = 'Asia/Tokyo'; begin isolation level repeatable read; select 1")
+    admin.execute("select flywheel.alter_metric('m', 'view')")
+    admin.execute("select flywheel.alter_metric('m', 'incremental')")
+    admin.execute("alter table app.names rename to titles")
+    # Older than what it was filled with.
+    assert _rows(old, "select title, n, hi from flywheel.m") == want
+    # And with a maximum in doubt.
+    admin.execute("delete from flywheel.traces where length(output) = 24")
+    assert _rows(tokyo, "select title, n, hi from flywheel.m") == [("A", 12, 23)]
+    assert _rows(
+        tokyo,
+        "select condition::text like '%%2026-03-02 00:00:00+00%%' from flywheel._metric_streams as s join flywheel._metrics as m using (stream_id) where m.name = 'm'",
+    ) == [(True,)]
+
+
+def test_a_query_that_reads_one_may_be_parallel(db: Connection) -> None:
+    rows = _rows(
+        db, "select proparallel, prorows from pg_proc where proname ~ '^_metric_.*_plain$'"
+    )
+    assert rows == [("r", 1.0)]
+    db.execute(
+        "create view public.names as select 'a' as pipeline; grant select on public.names to flywheel_metric"
+    )
+    db.execute(
+        "select flywheel.create_metric('m', $$select t.n from (select pipeline, count(*) as n from flywheel.traces group by 1) "
+        "as t join public.names as n using (pipeline)$$, 'incremental')"
+    )
+    assert _rows(
+        db,
+        "select count(*) from pg_proc where proname ~ '^_metric_.*_plain$' and proparallel = 'u'",
+    ) == [(1,)]
+
+
 def test_columns_keep_their_modifiers_and_collations(db: Connection) -> None:
     db.execute(
         "select flywheel.create_metric('m', $$select pipeline collate \"C\" as p, avg(length(output))::numeric(8, 2) as mean, "

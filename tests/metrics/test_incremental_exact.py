@@ -63,6 +63,8 @@ METRICS: dict[str, LiteralString] = {
           avg(score) as score, min(score) as lo, max(score) as hi, count(span_id) as spans,
           flywheel.quantile(0.5) within group (order by score) as median, flywheel.distinct_count(trace_id) as traces
         from flywheel.current_labels group by validator, version, split, coalesce(labeler, '')""",
+    "by_validator": "select validator, count(*) as n from flywheel.current_labels group by validator",
+    "of_one": "select count(*) as n, max(score) as hi from flywheel.current_labels where validator = 'short'",
     "gold": """
         select l.pipeline, l.attributes ->> 'kind' as kind, count(gold_label) as n, max(l.created_at) as newest,
           max(l.label_id) as last, count(*) filter (where l.source = 'llm_default') as proposed

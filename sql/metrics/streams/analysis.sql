@@ -27,7 +27,7 @@ declare
   v_joins text := '';
 begin
   perform flywheel._make_metric_view('_metric_check', query);
-  v_tokens := flywheel._sql_tokens(pg_get_viewdef(to_regclass('flywheel._metric_check')));
+  v_tokens := flywheel._sql_tokens(flywheel._view_text('_metric_check'));
   perform flywheel._drop_metric_relation('_metric_check');
   if query ~ '[\x01-\x03]' then
     perform flywheel._refuse_incremental('it holds control characters', 'Write them as escapes, E''\x01''.');
@@ -65,7 +65,8 @@ begin
     if v_keys = '[]' or jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "version")') then
       v_keys := v_keys || case when v_keys @> '[["{version_id}"]]' then '[]' else '[["{version_id}"]]'::jsonb end;
     end if;
-    if v_keys = '[["{version_id}"]]' or jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "dimension")') then
+    -- Those of pass_rates, whose stream it then shares.
+    if v_fact = 'verdicts' and v_keys = '[["{version_id}"]]' or jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "dimension")') then
       v_keys := v_keys || case when v_keys @> '[["{dimension_id}"]]' then '[]' else '[["{dimension_id}"]]'::jsonb end;
     end if;
     if jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "version")') then

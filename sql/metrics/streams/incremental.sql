@@ -57,9 +57,40 @@ $$;
 
 comment on function flywheel._plain_function(integer) is 'Name of the function that computes an incremental metric from the rows.';
 
+-- A function that is unsafe would keep every query that reads the metric from being parallel. What views
+-- call is not seen here; those of the facts call nothing that is.
+create or replace function flywheel._parallel_of(view_name text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select case
+    when exists (
+      select
+      from flywheel._tree_functions(flywheel._view_tree(view_name)) as f (oid)
+      join pg_proc as p on p.oid = f.oid
+      where p.proparallel = 'u'
+    ) or exists (
+      select
+      from regexp_matches(flywheel._view_tree(view_name), ':relid (\d+)', 'g') as m
+      join pg_class as c on c.oid = m[1]::oid
+      where c.relkind not in ('r', 'p', 'm')
+        and not (
+          c.relnamespace = 'flywheel'::regnamespace
+          and (c.relname in (view_name, 'verdicts', 'current_labels') or c.relname like '\_%')
+        )
+    ) then 'parallel unsafe'
+    else 'parallel restricted'
+  end;
+$$;
+
+comment on function flywheel._parallel_of(text) is 'Whether the query of a view may run in the leader of a parallel plan, or must not.';
+
 -- As a function, because what is hardly ever read must not be planned, let alone compiled, with every
--- read. metric_name: the view, which computes the query at this moment, too.
-create or replace function flywheel._make_plain_function(function_name text, metric_name text, query text)
+-- read; nor does the planner expect rows of it. metric_name: the view, which computes the query at this moment, too.
+create or replace function flywheel._make_plain_function(function_name text, metric_name text, query text, parallel text)
 returns void
 language plpgsql
 volatile
@@ -69,15 +100,15 @@ set standard_conforming_strings = on
 as $$
 begin
   execute format(
-    'create or replace function flywheel.%I() returns table (%s) language sql stable security definer '
-    'set search_path = pg_catalog, pg_temp set standard_conforming_strings = on as %L',
+    'create or replace function flywheel.%I() returns table (%s) language sql stable security definer rows 1 %s '
+    'set search_path = pg_catalog, pg_temp set standard_conforming_strings = on begin atomic %s; end',
     function_name,
     (
       select string_agg(format('%I %s', a.attname, format_type(a.atttypid, null)), ', ' order by a.attnum)
       from pg_attribute as a
       where a.attrelid = to_regclass(format('flywheel.%I', metric_name)) and a.attnum > 0
     ),
-    format(E'\n%s\n', query)
+    parallel, query
   );
   execute format('revoke all on function flywheel.%I() from public', function_name);
   execute format('grant execute on function flywheel.%I() to flywheel_reader, flywheel_labeler', function_name);
@@ -85,7 +116,7 @@ begin
 end
 $$;
 
-comment on function flywheel._make_plain_function(text, text, text) is 'Makes the function that computes an incremental metric from the rows.';
+comment on function flywheel._make_plain_function(text, text, text, text) is 'Makes the function that computes an incremental metric from the rows.';
 
 -- The query of a metric, reading the stream instead of the rows; and the rows themselves, by
 -- _metric_N_plain(), where the stream cannot tell.
@@ -214,11 +245,13 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_analysis constant jsonb := flywheel._analyze_metric(metric.query);
+  v_analysis constant jsonb := flywheel._analyze_metric(metric.bound_query);
   v_stream flywheel._metric_streams := flywheel._stream_for(v_analysis);
 begin
-  perform flywheel._make_metric_view(metric.name, metric.query);
-  perform flywheel._make_plain_function(flywheel._plain_function(metric.metric_id), metric.name, metric.query);
+  perform flywheel._make_metric_view(metric.name, metric.bound_query);
+  perform flywheel._make_plain_function(
+    flywheel._plain_function(metric.metric_id), metric.name, metric.bound_query, flywheel._parallel_of(metric.name)
+  );
   update flywheel._metrics as m
   set stream_id = v_stream.stream_id, is_built = v_stream.state = 'ready',
     refreshed_at = v_stream.filled_at, refresh_ms = v_stream.fill_ms

@@ -159,8 +159,8 @@ $$;
 
 comment on function flywheel._make_stream_expressions(flywheel._metric_streams) is 'Makes the functions of a stream''s expressions.';
 
--- Floats that are summed become decimals that can be taken away again, exactly. That is the dearest
--- step of all, so it is taken once for each row: number N is x.dN.
+-- Floats that are summed become decimals that can be taken away again, exactly. That takes longer than
+-- most expressions, so it is done once for each row: number N is x.dN.
 create or replace function flywheel._stream_decimals(stream flywheel._metric_streams)
 returns table (expression jsonb, number bigint)
 language sql
@@ -221,7 +221,7 @@ begin
         (select 'x.d' || d.number from flywheel._stream_decimals(stream) as d where d.expression = measure -> 'arg'), v_value
       );
       if v_kind = 'sumsq' then
-        v_value := format('%1$s::pg_catalog.numeric operator(pg_catalog.*) %1$s::pg_catalog.numeric', v_value);
+        v_value := format(case when v_value like 'x.%%' then '%1$s operator(pg_catalog.*) %1$s' else '%1$s::pg_catalog.numeric operator(pg_catalog.*) %1$s::pg_catalog.numeric' end, v_value);
       end if;
       v_value := case
         when event = 'inserted' then v_value
