@@ -263,18 +263,23 @@ def test_rows_written_around_the_triggers_are_counted_after_a_refresh(
     assert _rows(admin, "select * from flywheel.m") == [("a", 1)]
 
 
-@pytest.mark.parametrize("fact", ["traces", "verdicts"])
+@pytest.mark.parametrize("fact", ["traces", "verdicts", "current_labels"])
 def test_a_snapshot_older_than_the_stream_is_read_from_the_rows(
     connect: Callable[..., Connection], fact: str
 ) -> None:
     admin, old = connect(), connect()
     query = (
         f"select pipeline, count(*) as n, max(created_at) as newest from flywheel.{fact} group by 1"
-        if fact == "verdicts"
+        if fact != "traces"
         else "select pipeline, count(*) as n, max(length(output)) as longest from flywheel.traces group by 1"
     )
     admin.execute("select flywheel.create_validator('short', 'sql', 'length(output) < 5')")
-    admin.execute("insert into flywheel.traces (pipeline, output) values ('a', 'x'), ('b', 'y')")
+    write = (
+        "with t as (insert into flywheel.traces (pipeline, output) values {} returning trace_id) select from t; "
+        "select flywheel.label(trace_id, 'short', true) from flywheel.traces as t "
+        "where not exists (select from flywheel._labels as l where l.trace_id = t.trace_id)"
+    )
+    admin.execute(write.format("('a', 'x'), ('b', 'y')").encode())
     admin.execute("select flywheel.create_metric('m', %s)", (query,))
     old.execute("begin isolation level repeatable read")
     before = _rows(old, "select * from flywheel.m order by 1")
@@ -283,11 +288,11 @@ def test_a_snapshot_older_than_the_stream_is_read_from_the_rows(
     old.execute("select 1")
     admin.execute("select flywheel.alter_metric('m', 'incremental')")
     assert _rows(admin, "select state from flywheel.metrics where name = 'm'") == [("ready",)]
-    admin.execute("insert into flywheel.traces (pipeline, output) values ('a', 'xyz')")
+    admin.execute(write.format("('a', 'xyz')").encode())
     admin.execute("select flywheel.fold_metrics()")
     assert _rows(old, "select * from flywheel.m order by 1") == before
     # What it writes itself, it sees.
-    old.execute("insert into flywheel.traces (pipeline, output) values ('a', 'w')")
+    old.execute(write.format("('a', 'w')").encode())
     assert _rows(old, "select pipeline, n from flywheel.m order by 1") == [("a", 2), ("b", 1)]
     old.execute("commit")
     for session in (admin, old):

@@ -25,6 +25,14 @@ def test_dump_and_restore(
             "select flywheel.create_validator('json', 'sql', '(output::jsonb) is not null', reason => 'output')"
         )
         session.execute("insert into flywheel.traces (output) values ('{}'), ('x')")
+        for name, query in {
+            "lengths": "select pipeline, max(length(output)) as hi from flywheel.traces group by 1",
+            "opinions": "select validator, count(*) as n, avg(passed::int) as rate from flywheel.current_labels group by 1",
+        }.items():
+            session.execute("select flywheel.create_metric(%s, %s, 'incremental')", (name, query))
+        session.execute(
+            "select flywheel.label(trace_id, 'short', output = 'x') from flywheel.traces"
+        )
     file = tmp_path / "flywheel.dump"
     binaries = find_binaries()
     subprocess.run([binaries / "pg_dump", "-Fc", "-f", file, "-d", dsn], check=True)
@@ -37,6 +45,13 @@ def test_dump_and_restore(
         assert session.execute(query).fetchall() == [("json", 1, 1, 0), ("short", 2, 0, 0)]
         session.execute("insert into flywheel.traces (output) values ('[]')")
         assert session.execute(query).fetchall() == [("json", 2, 1, 0), ("short", 3, 0, 0)]
+        # Metrics go on from where they were.
+        assert session.execute("select hi from flywheel.lengths").fetchall() == [(2,)]
+        session.execute("delete from flywheel.traces where output <> 'x'")
+        assert session.execute("select hi from flywheel.lengths").fetchall() == [(1,)]
+        session.execute("select flywheel.label(trace_id, 'short', false) from flywheel.traces")
+        opinions = session.execute("select validator, n, rate from flywheel.opinions").fetchall()
+        assert opinions == [("short", 2, 0)]
         session.execute("select flywheel.alter_validator('short', body => 'true')")
 
 
