@@ -115,21 +115,3 @@ comment on column flywheel._label_withdrawals.label_id is 'The label.';
 comment on column flywheel._label_withdrawals.reason is 'Why it was withdrawn.';
 comment on column flywheel._label_withdrawals.withdrawn_by is 'The role that was logged in and withdrew it.';
 comment on column flywheel._label_withdrawals.withdrawn_at is 'When.';
-
-create table flywheel._label_heads (
-  trace_id uuid not null,
-  span_id uuid not null,
-  validator_id integer not null,
-  label_id bigint not null,
-  precedence smallint not null,
-  constraint _label_heads_pkey primary key (trace_id, span_id, validator_id),
-  constraint _label_heads_trace_id_label_id_fkey foreign key (trace_id, label_id)
-    references flywheel._labels (trace_id, label_id)
-);
-
-comment on table flywheel._label_heads is 'The current label of each target and validator: of those not withdrawn, the newest of the highest precedence. Kept by the triggers of _labels and _label_withdrawals.';
-comment on column flywheel._label_heads.trace_id is 'The trace.';
-comment on column flywheel._label_heads.span_id is 'The span, or the nil uuid when the label is about the trace itself.';
-comment on column flywheel._label_heads.validator_id is 'The validator.';
-comment on column flywheel._label_heads.label_id is 'The label.';
-comment on column flywheel._label_heads.precedence is 'Precedence of the label.';

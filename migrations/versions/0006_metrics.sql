@@ -4,7 +4,6 @@ create table flywheel._metrics (
   metric_id integer generated always as identity,
   name text not null,
   query text not null,
-  bound_query text not null,
   storage text not null,
   refresh_every interval,
   description text,
@@ -39,7 +38,6 @@ comment on table flywheel._metrics is 'The metrics: a query each, and how its re
 comment on column flywheel._metrics.metric_id is 'Identity of the metric.';
 comment on column flywheel._metrics.name is 'Name of the metric and of its view.';
 comment on column flywheel._metrics.query is 'The SELECT, as it was given.';
-comment on column flywheel._metrics.bound_query is 'The same as PostgreSQL understood it then, every name qualified and every constant in a form that no setting changes. All that is made later is made of this.';
 comment on column flywheel._metrics.storage is 'view, materialized or incremental.';
 comment on column flywheel._metrics.refresh_every is 'How old the rows of a materialized metric may get.';
 comment on column flywheel._metrics.description is 'What it tells, for people.';
@@ -75,13 +73,13 @@ create table flywheel._metric_streams (
   fill_ms double precision,
   folded_at timestamptz,
   constraint _metric_streams_pkey primary key (stream_id),
-  constraint fact_is_known check (fact in ('traces', 'spans', 'verdicts', 'current_labels')),
+  constraint fact_is_known check (fact in ('traces', 'spans', 'verdicts')),
   constraint state_is_new_ready_or_retired check (state in ('new', 'ready', 'retired'))
 );
 
 comment on table flywheel._metric_streams is 'What is kept current of a fact for incremental metrics: groups and measures. The tables _stream_<id>... hold it.';
 comment on column flywheel._metric_streams.stream_id is 'Identity of the stream; its tables are named after it.';
-comment on column flywheel._metric_streams.fact is 'traces, spans, verdicts or current_labels.';
+comment on column flywheel._metric_streams.fact is 'traces, spans or verdicts.';
 comment on column flywheel._metric_streams.keys is 'What it groups by: expressions as arrays of tokens.';
 comment on column flywheel._metric_streams.condition is 'Which rows count, if not all: an expression.';
 comment on column flywheel._metric_streams.measures is 'What it keeps of each group, in the order of its columns.';
