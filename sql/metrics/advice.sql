@@ -64,7 +64,7 @@ begin
     else flywheel._time_query(metric.bound_query)
   end;
   if v_stream.state = 'ready' then
-    v_base := (select f.base from flywheel._facts() as f where f.name = v_stream.fact);
+    v_base := flywheel._fact_table(v_stream.fact);
     v_write := flywheel._time_query(
       flywheel._stream_query(v_stream, 'inserted', format('(select * from flywheel.%I limit 1000)', v_base))
     );

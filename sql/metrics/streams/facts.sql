@@ -21,6 +21,19 @@ $$;
 
 comment on function flywheel._facts() is 'What incremental metrics can aggregate, and the tables behind it.';
 
+create or replace function flywheel._fact_table(fact_name text)
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select f.base from flywheel._facts() as f where f.name = fact_name;
+$$;
+
+comment on function flywheel._fact_table(text) is 'The table whose changes feed the streams of a fact.';
+
 -- Where a column of a fact comes from. expression is over the row n of the base table, and over the
 -- label l that a head names. lookup says that it is constant for all rows of one version or one
 -- dimension: the stream then keeps that key, and the column is looked up when the metric is read.

@@ -17,7 +17,7 @@ set standard_conforming_strings = on
 set lock_timeout = '1s'
 as $$
 declare
-  v_base constant text := (select f.base from flywheel._facts() as f where f.name = _try_lock_fact.fact);
+  v_base constant text := flywheel._fact_table(_try_lock_fact.fact);
   v_is_large boolean;
 begin
   -- Counted, not estimated: statistics may be missing. An index is not read beyond the limit.
@@ -46,7 +46,7 @@ as $$
   from pg_locks as l
   where l.locktype = 'relation'
     and l.database = (select d.oid from pg_database as d where d.datname = current_database())
-    and l.relation = to_regclass(format('flywheel.%I', (select f.base from flywheel._facts() as f where f.name = _writers_of.fact)))
+    and l.relation = to_regclass(format('flywheel.%I', flywheel._fact_table(_writers_of.fact)))
     and l.mode in ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     and l.granted
     and l.pid is distinct from pg_backend_pid();
@@ -98,7 +98,7 @@ begin
   execute format(
     'create table flywheel.%I as %s with no data',
     v_name, flywheel._stream_query(
-      stream, 'inserted', 'flywheel.' || (select f.base from flywheel._facts() as f where f.name = stream.fact)
+      stream, 'inserted', 'flywheel.' || flywheel._fact_table(stream.fact)
     )
   );
   execute format('create unique index %I on flywheel.%I (%s) nulls not distinct', v_name || '_key', v_name, v_keys);
@@ -172,7 +172,7 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 declare
-  v_base constant text := (select f.base from flywheel._facts() as f where f.name = _compile_streams.fact);
+  v_base constant text := flywheel._fact_table(_compile_streams.fact);
   v_event text;
   v_statements text[];
   v_body text;
@@ -227,7 +227,7 @@ set standard_conforming_strings = on
 as $$
 declare
   v_name constant text := '_stream_' || stream.stream_id;
-  v_base constant text := (select f.base from flywheel._facts() as f where f.name = stream.fact);
+  v_base constant text := flywheel._fact_table(stream.fact);
   v_keys constant text := (select k.names from flywheel._stream_keys(stream) as k);
   v_items constant text := flywheel._stream_item_query(stream, 'inserted', 'flywheel.' || v_base);
   v_start timestamptz := clock_timestamp();
