@@ -165,27 +165,29 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         if reply.hang and reply.close_after_bytes is None:
             return
-        if reply.status:
-            self._transport.write(_head(reply))
+        head = _head(reply) if reply.status else b""
         if reply.drip is not None:
+            self._transport.write(head)
             self._drip(reply, reply.drip, 0)
-            return
-        self._transport.write(reply.body[: reply.close_after_bytes])
-        if not reply.hang:
-            self._done(reply)
+        elif reply.hang:
+            self._transport.write(head + reply.body[: reply.close_after_bytes])
+        else:
+            self._end(reply, head + reply.body[: reply.close_after_bytes])
 
     def _drip(self, reply: Reply, seconds: float, sent: int) -> None:
         assert self._transport is not None
-        if sent == len(reply.body):
-            self._done(reply)
+        if sent + 1 >= len(reply.body):
+            self._end(reply, reply.body[sent:])
             return
         self._transport.write(reply.body[sent : sent + 1])
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(seconds, self._drip, reply, seconds, sent + 1)
 
-    def _done(self, reply: Reply) -> None:
+    def _end(self, reply: Reply, rest: bytes) -> None:
+        """Write the `rest`, which ends the reply: who has read it never sees it counted."""
         assert self._transport is not None
         self._finish()
+        self._transport.write(rest)
         if reply.close_after_bytes is not None or reply.headers.get("connection") == "close":
             self._transport.close()
         elif self._buffer:
