@@ -301,7 +301,7 @@ begin
   from flywheel._validator_versions as v
   where flywheel._call_of(format('_check_%s', v.version_id)) is not null;
   perform flywheel._compile();
-  perform flywheel._compile_streams('traces'), flywheel._compile_streams('spans'), flywheel._compile_streams('verdicts');
+  perform flywheel._recompile_metrics();
 end
 $$;
 

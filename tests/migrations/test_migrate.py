@@ -101,6 +101,85 @@ def test_enabled_validators_survive_an_upgrade(dsn: str, next_release: Bundle) -
         assert rows.fetchall() == [("json", 1, 0), ("short", 1, 0)]
 
 
+def test_incremental_metrics_are_made_anew(dsn: str, next_release: Bundle) -> None:
+    """Their views, and the functions that feed them, are those of the release."""
+    with psycopg.connect(dsn, autocommit=True) as session:
+        session.execute(
+            "select flywheel.create_metric('labels_by_source', storage => 'incremental', query => "
+            "'select source, count(*) as n from flywheel.current_labels group by source')"
+        )
+        session.execute(
+            "select flywheel.create_metric('gone', storage => 'incremental', query => "
+            "'select pipeline, count(*) as n from flywheel.traces group by pipeline')"
+        )
+        made = session.execute(
+            "select pg_get_viewdef('flywheel.labels_by_source'::regclass),"
+            " pg_get_functiondef('flywheel._tg_label_heads__emit_inserted'::regproc)"
+        ).fetchone()
+        # As if an earlier release had made them, and as if a query did not work any more.
+        session.execute(
+            "select flywheel._make_metric_view(name, bound_query) from flywheel._metrics"
+            " where name = 'labels_by_source'"
+        )
+        session.execute(
+            "create or replace function flywheel._tg_label_heads__emit_inserted() returns trigger"
+            " language plpgsql as 'begin return null; end'"
+        )
+        session.execute(
+            "update flywheel._metrics set bound_query = 'select gone from flywheel.traces'"
+            " where name = 'gone'"
+        )
+        install.migrate(dsn, bundle=next_release)
+        assert (
+            made
+            == session.execute(
+                "select pg_get_viewdef('flywheel.labels_by_source'::regclass),"
+                " pg_get_functiondef('flywheel._tg_label_heads__emit_inserted'::regproc)"
+            ).fetchone()
+        )
+        session.execute("insert into flywheel.traces (pipeline, output) values ('still', 'x')")
+        session.execute("select flywheel.fold_metrics()")
+        assert session.execute("select * from flywheel.gone").fetchall() == [("still", 1)]
+        problems = session.execute(
+            "select name, problem from flywheel.metrics where problem is not null"
+        ).fetchall()
+        assert len(problems) == 1
+        assert problems[0][0] == "gone"
+        assert 'column "gone" does not exist' in problems[0][1]
+
+
+def test_current_labels_are_found_in_a_database_that_has_labels(dsn: str) -> None:
+    """Revision 0009 keeps the label of each target that the triggers would have kept."""
+    with psycopg.connect(dsn) as session:
+        session.execute(
+            "select flywheel.create_validator('ok', 'sql', 'output is not null'),"
+            " flywheel.create_validator('good', 'sql', 'output is not null')"
+        )
+        session.execute(
+            "insert into flywheel.traces (trace_id, output)"
+            " select gen_random_uuid(), 'x' from generate_series(1, 4)"
+        )
+        session.execute(
+            "select flywheel.label(t.trace_id, v, n % 2 = 0, source => s)"
+            " from flywheel.traces t, unnest(array['ok', 'good']) v,"
+            " unnest(array['human', 'llm_default']) s, generate_series(1, 3) n"
+        )
+        session.execute(
+            "select flywheel.withdraw_label(label_id) from flywheel._labels where label_id % 4 = 0"
+        )
+        heads = "select * from flywheel._label_heads order by trace_id, validator_id"
+        kept = session.execute(heads).fetchall()
+        assert len(kept) == 8
+        # What the revision makes is not there yet.
+        session.execute("set local client_min_messages = warning")
+        session.execute("drop table flywheel._label_heads cascade")
+        session.execute("alter table flywheel._metrics drop column bound_query cascade")
+        revision = next((Bundle.shipped().migrations / "versions").glob("0009*.sql"))
+        session.execute(revision.read_bytes())
+        assert session.execute(heads).fetchall() == kept
+        session.rollback()
+
+
 def test_a_users_view_on_ours_is_kept(dsn: str, next_release: Bundle) -> None:
     with psycopg.connect(dsn, autocommit=True) as session:
         session.execute("create view public.mine as select * from flywheel.jobs")

@@ -63,7 +63,7 @@ begin
   );
   update flywheel._metrics as m
   set stream_id = v_stream.stream_id, is_built = v_stream.state = 'ready',
-    refreshed_at = v_stream.filled_at, refresh_ms = v_stream.fill_ms
+    refreshed_at = v_stream.filled_at, refresh_ms = v_stream.fill_ms, problem = null, problem_at = null
   where m.metric_id = metric.metric_id;
   if v_stream.state = 'ready' then
     perform flywheel._make_metric_view(metric.name, flywheel._incremental_query(v_stream, v_analysis, metric));
@@ -109,6 +109,36 @@ end
 $$;
 
 comment on function flywheel._build_stream(flywheel._metric_streams) is 'Fills a stream, and has metrics read it.';
+
+-- A release may have other functions that emit, another view over a stream, or other streams.
+create or replace function flywheel._recompile_metrics()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_metric flywheel._metrics;
+begin
+  perform flywheel._compile_streams(f.fact) from (select distinct f.fact from flywheel._facts() as f) as f order by f.fact;
+  for v_metric in select m.* from flywheel._metrics as m where m.storage = 'incremental' order by m.metric_id loop
+    begin
+      perform flywheel._make_incremental(v_metric);
+    exception when others then
+      -- Of classes 40, 55 and 57: another session is in the way, or somebody has cancelled.
+      if sqlstate ~ '^(40|55|57)' then
+        raise;
+      end if;
+      update flywheel._metrics as m set problem = sqlerrm, problem_at = flywheel.now() where m.metric_id = v_metric.metric_id;
+    end;
+  end loop;
+  perform flywheel._retire_streams();
+end
+$$;
+
+comment on function flywheel._recompile_metrics() is
+  'Writes the functions that emit and the views of incremental metrics anew; one that cannot be keeps its view, and says so.';
 
 create or replace function flywheel._retire_streams()
 returns void
