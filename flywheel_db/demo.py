@@ -163,12 +163,12 @@ def _coverage(connection: Connection[Any]) -> str:
 _NEXT = """\
 [bold].venv/bin/flywheel-db psql[/]   and then:
 
-  select flywheel.enable_builtin('no_sensitive_information');
-  select flywheel.create_validator('polite', 'sql',
-    $$output ~* '(thank|sorry|please)'$$);
-  select output, status from flywheel.test_validator('polite', 50);
-  insert into flywheel.traces (input, output)
-    values ('Hi', 'Thanks for asking!');
+  select flywheel.create_validator('demo: polite', 'sql',
+    $$output ~* '(thank|sorry|please)'$$, pipeline => 'demo');
+  select output, status
+    from flywheel.test_validator('demo: polite', 50);
+  insert into flywheel.traces (pipeline, input, output)
+    values ('demo', 'Hi', 'Thanks for asking!');
   select validator, passed, reason from flywheel.verdicts
     order by created_at desc limit 5;
 

@@ -119,11 +119,7 @@ class NotMigrated(WrongState):
     """The schema flywheel is missing, or older than this program."""
 
 
-class WrongSchemaVersion(WrongState):
-    """The schema is of another version than this program."""
-
-
-class WorkerTooOld(WrongSchemaVersion):
+class WorkerTooOld(WrongState):
     """The database needs a newer worker."""
 
 
@@ -164,7 +160,10 @@ class DatabaseError(FlywheelError):
 
 
 _MIGRATE = "run: flywheel-db migrate"
-_GRANT = "grant the user flywheel_writer, flywheel_reader, flywheel_labeler or flywheel_admin"
+_GRANT = (
+    "grant the user the role that may: flywheel_writer, flywheel_reader, flywheel_labeler,"
+    " flywheel_worker or flywheel_admin (docs/reference/privileges.md tells which)"
+)
 _AGAIN = "try again"
 
 # An exact SQLSTATE first, then the longest prefix. The hint is used when the server gave none.
@@ -181,7 +180,6 @@ _BY_SQLSTATE: dict[str, tuple[type[FlywheelError], str | None]] = {
     "LF010": (Rejected, None),
     "LF011": (ImmutableColumn, None),
     "LF0": (BadInput, None),
-    "LF101": (WrongSchemaVersion, _MIGRATE),
     "LF102": (WorkerTooOld, "pip install --upgrade 'flywheel-db[worker]'"),
     "LF1": (WrongState, None),
     "2D000": (WrongState, "call it outside a transaction: with autocommit on"),

@@ -333,8 +333,9 @@ def _apply_patiently(
         except errors.InsufficientPrivilege as error:
             raise MigrationError(
                 str(error).strip(),
-                hint="Migrate as a superuser; or have a superuser run create extension vector, and "
-                "migrate as the owner of the database with CREATEROLE.",
+                hint="Migrate as a superuser; or as the owner of the database, with CREATEROLE,"
+                " after a superuser has run: create extension vector. Where the roles exist,"
+                f" also: grant flywheel_validator, flywheel_metric to {connection.info.user}",
             ) from error
         except (errors.UndefinedFile, errors.FeatureNotSupported) as error:
             raise MigrationError(

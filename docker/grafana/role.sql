@@ -1,5 +1,10 @@
--- The role Grafana reads with: psql -f role.sql, with FLYWHEEL_GRAFANA_PASSWORD in the environment.
+-- The role Grafana reads with: FLYWHEEL_GRAFANA_PASSWORD=... psql -v ON_ERROR_STOP=1 -f role.sql
 \getenv password FLYWHEEL_GRAFANA_PASSWORD
+\if :{?password}
+\else
+  \warn set FLYWHEEL_GRAFANA_PASSWORD to the password that the role shall have
+  \quit
+\endif
 select 'create role flywheel_grafana'
 where not exists (select from pg_catalog.pg_roles where rolname = 'flywheel_grafana')
 \gexec

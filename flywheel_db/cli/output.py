@@ -35,7 +35,11 @@ class Output:
         empty: str = "nothing to show",
         caption: str | None = None,
     ) -> None:
-        """Print rows. A table shows `columns` only; JSON has every key."""
+        """Print rows. A table shows `columns` only; JSON has every key.
+
+        Where the terminal is too narrow for a table that can be read, each row is a record, as in
+        psql with \\x auto.
+        """
         if self.as_json:
             for row in rows:
                 click.echo(to_json(row))
@@ -48,6 +52,12 @@ class Output:
             click.echo(empty)
             return
         names = list(columns) if columns is not None else list(listed[0])
+        widths = {
+            name: max(len(name), *(len(shorten(row.get(name))) for row in listed)) for name in names
+        }
+        if sum(min(width, _NARROW) + 3 for width in widths.values()) >= console().width:
+            self._records(listed, names, caption)
+            return
         table = Table(caption=caption, caption_justify="left", header_style="bold")
         for name in names:
             widest = max(len(shorten(row.get(name))) for row in listed)
@@ -56,6 +66,15 @@ class Output:
             cells = (shorten(row.get(name)) for name in names)
             table.add_row(*(Text(cell, style=_LEVELS.get(cell, "")) for cell in cells))
         console().print(table)
+
+    def _records(
+        self, rows: Sequence[Mapping[str, Any]], names: Sequence[str], caption: str | None
+    ) -> None:
+        for row in rows:
+            self.record({name: row.get(name) for name in names})
+            click.echo()
+        if caption:
+            click.echo(caption)
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Print one object: a line a key, or one line of JSON."""

@@ -36,8 +36,8 @@ The database is the first of these that is given:
 Exit codes:
   0    done
   1    a check found something (migrate --check, doctor)
-  2    the command line is wrong
-  3    the operation was refused or failed
+  2    the command line cannot be read
+  3    the operation, or a value given to it, was refused
   4    cannot connect
   130  interrupted
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -21,9 +22,11 @@ def up(home: Path | None, output: Output) -> None:
     from flywheel_db import server
 
     running = server.up(home)
+    # The commands that connect know the home from the environment alone.
+    named = f"export FLYWHEEL_HOME={shlex.quote(str(home.absolute()))}; " if home else ""
     output.done(
         f"PostgreSQL runs on port {running.port}: {running.dsn}\n"
-        "next: flywheel-db migrate, then flywheel-db psql",
+        f"next: {named}flywheel-db migrate, then flywheel-db psql",
         _described(running),
     )
 

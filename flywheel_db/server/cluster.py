@@ -266,4 +266,13 @@ def psql(home: Path | None = None, args: Sequence[str] = ()) -> NoReturn:
     found = str(program) if os.access(program, os.X_OK) else shutil.which("psql")
     if found is None:
         raise ServerError("There is no psql on this machine.", hint=INSTALL_HINT)
-    os.execv(found, ["psql", "-d", server.dsn, *args])  # noqa: S606
+    # In the environment and not as an argument, so that psql's own -d and -U still work.
+    elsewhere = ("PGHOSTADDR", "PGSERVICE")
+    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
+    environment |= {
+        "PGHOST": str(server.socket_dir),
+        "PGPORT": str(server.port),
+        "PGDATABASE": server.database,
+        "PGUSER": server.superuser,
+    }
+    os.execve(found, ["psql", *args], environment)  # noqa: S606

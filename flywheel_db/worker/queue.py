@@ -11,7 +11,6 @@ from flywheel_db.errors import (
     NotMigrated,
     PermissionDenied,
     WorkerTooOld,
-    WrongSchemaVersion,
 )
 from flywheel_db.worker.catalog import Model
 from flywheel_db.worker.job import Job
@@ -38,7 +37,7 @@ def is_passing(error: FlywheelError) -> bool:
 
 def is_fatal(error: FlywheelError) -> bool:
     """Whether this worker cannot go on."""
-    return isinstance(error, NotMigrated | WrongSchemaVersion | WorkerTooOld | PermissionDenied)
+    return isinstance(error, NotMigrated | WorkerTooOld | PermissionDenied)
 
 
 class Run(NamedTuple):

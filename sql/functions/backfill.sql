@@ -84,8 +84,11 @@ begin
   end if;
 
   -- Before any work: inside a transaction COMMIT is an error, and PostgreSQL's message does not say
-  -- what to do. Nothing in SQL tells beforehand, and an error of COMMIT cannot be caught.
-  raise notice 'backfill of % commits after each batch: CALL it outside BEGIN, with autocommit on in a driver', validator;
+  -- what to do. An error of COMMIT cannot be caught, and nothing in SQL tells for certain beforehand;
+  -- but where the transaction is as old as the statement, it is most likely the statement's own.
+  if pg_catalog.statement_timestamp() operator(pg_catalog.<>) pg_catalog.transaction_timestamp() then
+    raise notice 'backfill of % commits after each batch: CALL it outside BEGIN, with autocommit on in a driver', validator;
+  end if;
   commit;
 
   select '-infinity'::pg_catalog.timestamptz as after_time, flywheel._no_span() as after_trace,

@@ -17,7 +17,9 @@ begin
     raise exception 'concurrency is %', coalesce(concurrency::pg_catalog.text, 'null')
       using errcode = 'LF002', hint = 'Give the number of calls at once, from 1 to 256.';
   end if;
-  raise notice 'flywheel.work() commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
+  if pg_catalog.statement_timestamp() operator(pg_catalog.<>) pg_catalog.transaction_timestamp() then
+    raise notice 'flywheel.work() commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
+  end if;
   commit;
   if flywheel._has_python() then
     call flywheel._work(max_seconds, concurrency);

@@ -123,7 +123,9 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-  execute format('drop index if exists %s', flywheel._references_index(validator_id));
+  if to_regclass(flywheel._references_index(validator_id)) is not null then
+    execute format('drop index %s', flywheel._references_index(validator_id));
+  end if;
   delete from flywheel._references as r where r.validator_id = _drop_references.validator_id;
 end
 $$;

@@ -235,7 +235,9 @@ begin
     raise exception 'share is %', coalesce(share::pg_catalog.text, 'null')
       using errcode = 'LF002', hint = 'Give the share of the time in which it works: 1 is as fast as it can, 0.1 rests nine times as long as it works.';
   end if;
-  raise notice 'enforce_retention commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
+  if pg_catalog.statement_timestamp() operator(pg_catalog.<>) pg_catalog.transaction_timestamp() then
+    raise notice 'enforce_retention commits after each batch: CALL it outside BEGIN, with autocommit on in a driver';
+  end if;
   commit;
   loop
     v_start := pg_catalog.clock_timestamp();

@@ -91,7 +91,7 @@ select
   a.name,
   a.storage,
   a.reads,
-  a.reads / a.seconds * 3600 as reads_per_hour,
+  round(a.reads / a.seconds * 3600, 1) as reads_per_hour,
   a.read_ms,
   a.plain_ms,
   a.write_ms as write_ms_per_1000_rows,

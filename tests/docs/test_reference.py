@@ -73,11 +73,12 @@ def test_the_matrix_says_what_roles_may_do(pages: dict[str, str]) -> None:
             if line.startswith("| `")
         )
     }
-    admin, writer, labeler, reader, _, public = range(6)
+    admin, writer, labeler, reader, worker, _, _, public = range(8)
     assert rows["create_validator()"][admin] == "execute"
     assert rows["create_validator()"][writer] == ""
     assert rows["verdicts"][reader] == rows["verdicts"][labeler] == "select"
-    assert rows["verdicts"][writer] == ""
+    assert rows["verdicts"][writer] == rows["verdicts"][worker] == ""
+    assert rows["claim_jobs()"][worker] == "execute"
     assert rows["traces"][writer].startswith("select, insert (")
     assert rows["traces"][reader] == "select"
     assert {row[public] for row in rows.values()} == {""}

@@ -333,24 +333,39 @@ def test_a_user_without_rights_is_told(empty: str, server: Server) -> None:
     assert "superuser" in (caught.value.hint or "")
 
 
-def test_an_owner_without_superuser_can_migrate(empty: str, server: Server) -> None:
+@pytest.mark.parametrize(
+    ("attribute", "granted"),
+    [
+        # What a managed service does: the roles exist cluster-wide and the owner may grant them.
+        ("createrole", "grant {all} to {owner} with admin option"),
+        # What the page on migrating asks for at least.
+        ("nocreaterole", "grant flywheel_validator, flywheel_metric to {owner}"),
+    ],
+)
+@pytest.mark.usefixtures("dsn")  # another database of the server has the roles
+def test_an_owner_without_superuser_can_migrate(
+    empty: str, server: Server, attribute: str, granted: str
+) -> None:
+    owner = f"{attribute}_owner"
     with psycopg.connect(empty, autocommit=True) as session:
         session.execute(
-            "drop role if exists db_owner; create role db_owner login createrole password 'x'"
+            f"drop role if exists {owner}; create role {owner} login {attribute} password 'x'"
         )
         session.execute(
-            sql.SQL("alter database {} owner to db_owner").format(
-                sql.Identifier(session.info.dbname)
+            sql.SQL("alter database {} owner to {}").format(
+                sql.Identifier(session.info.dbname), sql.Identifier(owner)
             )
         )
-        # What a managed service does: the roles exist cluster-wide and the owner may grant them.
         session.execute(
-            "grant flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader, flywheel_validator "
-            "to db_owner with admin option"
+            granted.format(
+                owner=owner,
+                all="flywheel_admin, flywheel_writer, flywheel_labeler, flywheel_reader,"
+                " flywheel_worker, flywheel_validator, flywheel_metric",
+            )
         )
         session.execute("create extension vector")
     dsn = psycopg.conninfo.make_conninfo(
-        empty, user="db_owner", password="x", host="127.0.0.1", port=server.port
+        empty, user=owner, password="x", host="127.0.0.1", port=server.port
     )
     install.migrate(dsn)
     with psycopg.connect(dsn, autocommit=True) as session:
@@ -366,7 +381,7 @@ def test_an_owner_without_superuser_can_migrate(empty: str, server: Server) -> N
         assert rows.fetchall() == [("int", 1, 0), ("short", 1, 0)]
         session.execute("delete from flywheel.traces")
     with psycopg.connect(empty, autocommit=True) as session:
-        session.execute("drop schema flywheel cascade; drop owned by db_owner")
+        session.execute(f"drop schema flywheel cascade; drop owned by {owner}")
 
 
 def test_released_revisions_are_frozen() -> None:

@@ -35,7 +35,7 @@ def raised(sqlstate: str | None, **fields: str) -> errors.FlywheelError:
         ("LF010", errors.Rejected),
         ("LF011", errors.ImmutableColumn),
         ("LF099", errors.BadInput),
-        ("LF101", errors.WrongSchemaVersion),
+        ("LF102", errors.WorkerTooOld),
         ("LF199", errors.WrongState),
         ("LF201", errors.NameInUse),
         ("LF202", errors.ChangedMeanwhile),

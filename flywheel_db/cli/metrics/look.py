@@ -78,7 +78,7 @@ def show(
     if output.as_json:
         output.rows(metric.rows)
         return
-    _print(metric, summarize(metric), limit or _SHOWN, output)
+    _print(metric, summarize(metric), limit or _SHOWN, output, narrowing != Narrowing())
 
 
 @click.command("refresh")
@@ -116,7 +116,7 @@ def advice_command(dsn: str | None, output: Output) -> None:
     output.rows(rows, columns=_ADVISED, empty="no metrics")
 
 
-def _print(metric: Metric, summary: Summary, limit: int, output: Output) -> None:
+def _print(metric: Metric, summary: Summary, limit: int, output: Output, is_narrowed: bool) -> None:
     from flywheel_db.cli.metrics.pictures import has_blocks, legend
     from flywheel_db.report.metrics import Histogram, Series
 
@@ -138,15 +138,17 @@ def _print(metric: Metric, summary: Summary, limit: int, output: Output) -> None
         {name: _cell(name, value, plain) for name, value in row.items()}
         for row in summary.rows[:limit]
     ]
-    # A column that says nothing takes room from the others.
+    # A column that says nothing takes room from the others. What a zero says of a metric of the
+    # user's own we do not know.
+    nothing = (None, "", 0) if metric.entry["is_builtin"] else (None, "")
     names = [
         name
         for name in (shown[0] if shown else ())
-        if any(row[name] not in (None, "", 0) for row in shown)
+        if any(row[name] not in nothing for row in shown)
     ]
-    empty = "nothing to show"
+    empty = "nothing to show with these options" if is_narrowed else "nothing to show"
     if metric.entry["storage"] == "materialized":
-        empty = f"nothing to show; it was computed {_age(metric.entry['staleness'])} ago:"
+        empty += f"; it was computed {_age(metric.entry['staleness'])} ago:"
         empty += f" flywheel-db metrics refresh {metric.name}"
     output.rows(shown, columns=names, empty=empty)
     if shown and notes:

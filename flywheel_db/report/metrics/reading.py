@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flywheel_db.catalog import near_matches
+from flywheel_db.catalog import near_matches, require
 from flywheel_db.errors import BadInput, UnknownMetric, WrongState
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def read(
 ) -> Metric:
     """The rows of a metric; of many, the first `limit` in the order of its columns.
 
-    Raises UnknownMetric, WrongState if its view is gone, and BadInput if it has no column to be
-    narrowed by.
+    Raises UnknownMetric, WrongState if its view is gone, BadInput if it has no column to be
+    narrowed by, and UnknownValidator.
     """
     from psycopg import sql
 
@@ -104,6 +104,8 @@ def read(
         sql.Literal(limit),
     )
     rows = _rows(connection, query, *values)
+    if not rows and narrowing.validator is not None:
+        require(connection, narrowing.validator)
     if name != "low_performers" or not entry["is_builtin"]:
         return Metric(entry, types, rows)
     texts = _rows(

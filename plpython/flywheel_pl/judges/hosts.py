@@ -85,18 +85,19 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHosts:
-    """The endpoints that may be called."""
+    """The endpoints that may be called; `how` tells how one more is allowed, {} being the host."""
 
     entries: tuple[_Entry, ...] = ()
+    how: str = "allow it with --allow-host {}"
 
     @classmethod
-    def parse(cls, texts: Iterable[str]) -> AllowedHosts:
+    def parse(cls, texts: Iterable[str], how: str = how) -> AllowedHosts:
         """Entries are `host` or `host:port`; `http://host` allows a call without TLS.
 
         Raises:
             ValueError: an entry is none of these.
         """
-        return cls(tuple(_entry(text.strip()) for text in texts if text.strip()))
+        return cls(tuple(_entry(text.strip()) for text in texts if text.strip()), how)
 
     def why_refused(self, base_url: str) -> str | None:
         """Why a base URL must not be called; None if it may be."""
@@ -110,13 +111,13 @@ class AllowedHosts:
         if not allowing:
             return (
                 f"the host {origin.host}:{origin.port} is not allowed:"
-                f" start the worker with --allow-host {origin.host}"
+                f" {self.how.format(origin.host)}"
             )
         is_plain = origin.scheme == "http" and not origin.is_loopback
         if is_plain and all(entry.scheme is None for entry in allowing):
             return (
                 f"its base_url sends keys and texts to {origin.host} without TLS:"
-                f" use https, or start the worker with --allow-host http://{origin.host}"
+                f" use https, or {self.how.format(f'http://{origin.host}')}"
             )
         return None
 

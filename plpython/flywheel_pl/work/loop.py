@@ -67,7 +67,9 @@ class Work:
     ) -> None:
         self._queue = queue
         self._environ = environ
-        self._allowed = hosts.AllowedHosts.parse(allowed.split(","))
+        self._allowed = hosts.AllowedHosts.parse(
+            allowed.split(","), how="have a superuser name it in flywheel.allowed_hosts: {}"
+        )
         self._lease = lease
         self._texts = Texts(queue)
         self._todo: SimpleQueue[_Task | Batch | None] = SimpleQueue()

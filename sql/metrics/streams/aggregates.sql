@@ -265,7 +265,7 @@ begin
             format('%s cannot be updated from a change alone', case when v_arg ->> 0 = 'DISTINCT' then v_name || '(DISTINCT ...)' else v_name || '()' end),
             case
               when v_name = 'count' then 'flywheel.distinct_count(x) can, within 2 %.'
-              when v_name like 'percentile%' or v_name = 'mode' then 'flywheel.quantile(0.5) within group (order by x) can, within 1 %.'
+              when v_name like 'percentile%' then format('flywheel.quantile(%s) within group (order by x) can, within 1 %%.', v_direct)
               else 'Use storage => ''materialized''.'
             end
           );
@@ -387,7 +387,7 @@ begin
   if found then
     perform flywheel._refuse_incremental(
       format('%s depends on the time or on settings of the session', v_function),
-      'For days in a time zone: date_trunc(''day'', created_at, ''UTC''). To compare with now(), group by the day and filter in an outer query.'
+      'For days in a time zone: date_trunc(''day'', a_time, ''UTC''). To compare with now(), group by the day and filter in an outer query.'
     );
   end if;
 
