@@ -296,7 +296,7 @@ grant select on
   flywheel._label_heads, flywheel._labels,
   flywheel._metrics
   to flywheel_metric;
-grant select (stream_id, state) on flywheel._metric_streams to flywheel_metric;
+grant select (stream_id, state, keeps_rollups) on flywheel._metric_streams to flywheel_metric;
 grant execute on function
   flywheel._index_metric_table(text),
   flywheel._time_query(text),

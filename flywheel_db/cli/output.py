@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from flywheel_db.errors import FlywheelError
 
 _NARROW = 20
+# What a terminal would obey. Texts of traces come from anybody.
+_CONTROL = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)
+}
 _LEVELS = {"ok": "green", "warning": "yellow", "error": "red", "passed": "green", "failed": "red"}
 
 
@@ -125,10 +129,10 @@ def as_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict | list | tuple):
-        return to_json(value)
+        return to_json(value).translate(_CONTROL)
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return str(value).translate(_CONTROL)
 
 
 def shorten(value: Any, limit: int = 200) -> str:

@@ -157,6 +157,9 @@ begin
     is_more := is_more or v_are_more_spans;
   end if;
   perform set_config('flywheel.keep_rollups', 'off', true);
+  if removed > 0 and rule.keep_rollups then
+    update flywheel._metric_streams as s set keeps_rollups = true where not s.keeps_rollups;
+  end if;
 
   update flywheel._retention as r
   set looked_to = v_next,

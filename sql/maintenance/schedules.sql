@@ -84,6 +84,10 @@ begin
     raise exception 'every is %', quote_literal(given.every)
       using errcode = 'LF002', hint = 'Give an interval of at least a second.';
   end if;
+  if given.every > interval '10 years' then
+    raise exception 'every is %', quote_literal(given.every)
+      using errcode = 'LF002', hint = 'Give an interval of at most ten years, or have it run never: disable_schedule().';
+  end if;
 end
 $$;
 

@@ -214,6 +214,10 @@ begin
     raise exception 'a metric cannot be refreshed every %', refresh_every
       using errcode = 'LF006', hint = 'Give an interval, for example ''10 minutes''.';
   end if;
+  if refresh_every > interval '10 years' then
+    raise exception 'a metric cannot be refreshed every %', refresh_every
+      using errcode = 'LF006', hint = 'Leave refresh_every out: then only refresh_metric() does it.';
+  end if;
   if refresh_every is not null and storage <> 'materialized' then
     raise exception 'refresh_every is for materialized metrics'
       using errcode = 'LF006', hint = format('With the storage %s a metric is always current. Leave refresh_every out.', storage);

@@ -23,9 +23,13 @@ declare
   v_middle integer;
   v_message text;
   v_name text;
+  v_of text;
   v_before text;
 begin
-  if state = '42601' then
+  if message like 'unterminated %' then
+    -- What it is near to reaches to the end of the text that was parsed (_check_metric_query).
+    v_high := length(query) + 1 - (length(substring(message from 'at or near "(.*)"$')) - length(E'\n) as q limit 1)]'));
+  elsif state = '42601' then
     while v_high - v_low > 1 loop
       v_middle := (v_low + v_high) / 2;
       begin
@@ -47,10 +51,23 @@ begin
   else
     v_name := (select m[1] from regexp_matches(message, '"([^"]+)"', 'g') as m limit 1);
     v_name := coalesce(v_name, substring(message from '(?:column|function|type|relation) ([\w.]+)'));
-    v_high := strpos(lower(query), lower(v_name));
-    if v_high = 0 then
-      v_high := strpos(lower(query), lower(substring(v_name from '([^.]+)$')));
-    end if;
+    v_of := lower(substring(v_name from '([^.]+)\.[^.]+$'));
+    -- As a word of the query, not of a comment or a string. Of a.b, b after a.
+    v_high := (
+      select case when w.of = v_of then w.place_of else w.place end
+      from (
+        select lower(btrim(m[1], '"')) as word, lower(btrim(lag(m[1], 2) over (order by n), '"')) as of,
+          1 + coalesce(sum(length(m[1])) over before, 0) as place,
+          coalesce(sum(length(m[1])) over before, 0) - coalesce(length(lag(m[1], 2) over (order by n)), 0) as place_of
+        from regexp_matches(
+          query, $re$(--[^\n]*|/\*(?:[^*]|\*+[^*/])*\*+/|'(?:[^']|'')*'|"(?:[^"]|"")*"|[\w$]+|.)$re$, 'g'
+        ) with ordinality as t (m, n)
+        window before as (order by n rows between unbounded preceding and 1 preceding)
+      ) as w
+      where w.word = lower(substring(v_name from '([^.]+)$'))
+      order by w.of is not distinct from v_of desc, w.place
+      limit 1
+    );
   end if;
   if v_high is null or v_high < 1 then
     return null;
@@ -217,11 +234,15 @@ begin
   join pg_proc as p on p.oid = f.oid
   where p.pronamespace = 'pg_catalog'::regnamespace
     and (
-      p.proname in ('current_setting', 'version', 'pg_get_userbyid')
+      p.proname in ('current_setting', 'version', 'pg_get_userbyid', 'pg_backend_pid')
       or p.proname ~ '^(pg_stat_|pg_read_|pg_ls_|pg_show_|pg_get_|pg_database_|pg_tablespace_|inet_|lo_|dblink|has_|txid_|pg_current_)'
     )
   limit 1;
-  if found then
+  -- CURRENT_USER and its like: some of the values that SQL has without parentheses.
+  if tree ~ '\{SQLVALUEFUNCTION :op (9|10|11|12|14) ' then
+    v_function := 'current_user (or session_user, current_schema, ...)';
+  end if;
+  if v_function is not null then
     raise exception 'the function % tells about the server, not about rows', v_function
       using errcode = 'LF006', hint = 'A metric is read by many. Its query must not hand out settings, files or sessions.';
   end if;

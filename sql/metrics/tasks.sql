@@ -103,6 +103,8 @@ begin
         perform flywheel._try_advance_stream(v_stream);
       end if;
     elsif pg_try_advisory_xact_lock(flywheel._stream_lock(v_stream.stream_id)) then
+      -- It may have been dropped since the list was made; from now on it cannot be.
+      continue when not exists (select from flywheel._metric_streams as s where s.stream_id = v_stream.stream_id);
       loop
         v_moved := flywheel._fold_stream(v_stream);
         v_total := v_total + v_moved;

@@ -40,7 +40,7 @@ comment on column flywheel.metrics.created_by is 'Role that created it.';
 
 -- Milliseconds of processor time per second that each storage would cost at the present rates; null
 -- where it is not possible. A view that is not incremental yet is taken to read as fast as its rows
--- can be counted: a microsecond each and one millisecond.
+-- can be counted, a microsecond each and one millisecond, and to cost 5 ms per 1,000 rows written.
 create or replace view flywheel.metric_advice as
 with measured as (
   select m.*,
@@ -61,17 +61,16 @@ with measured as (
   ) as c
   left join lateral (
     select sum(pg_stat_get_tuples_inserted(b.oid) + pg_stat_get_tuples_updated(b.oid) + pg_stat_get_tuples_deleted(b.oid)) as written
-    from flywheel._metric_streams as s
-    join flywheel._facts() as f on f.name = s.fact
+    from flywheel._facts() as f
     join pg_class as b on b.relnamespace = 'flywheel'::regnamespace and b.relname = f.base
-    where s.stream_id = m.stream_id
+    where format('flywheel.%s', f.name) = any (m.depends_on)
   ) as w on true
 ), costs as (
   select m.*,
     m.reads / m.seconds * m.plain_ms as cost_view,
     case when m.refusal is null then
       m.reads / m.seconds * case m.storage when 'incremental' then m.read_ms else 1 + coalesce(m.rows, 0) / 1000.0 end
-        + coalesce(m.written / m.seconds / 1000 * m.write_ms, 0)
+        + coalesce(m.written / m.seconds / 1000 * coalesce(m.write_ms, 5), 0)
     end as cost_incremental,
     -- As often as keeps refreshing below 1 % of a processor, but not more often than every second.
     make_interval(secs => greatest(1, ceil(m.plain_ms / 10))) as affordable_every
@@ -80,8 +79,9 @@ with measured as (
   select c.*,
     case
       when c.plain_ms is null then null
-      when c.plain_ms <= 20 and c.cost_view <= 10 then 'view'
-      when c.refusal is not null then 'materialized'
+      -- Fast, or read less than once an hour.
+      when c.plain_ms <= 20 and c.cost_view <= 10 or c.seconds > 3600 and c.reads < c.seconds / 3600 then 'view'
+      when c.refusal is not null or c.storage = 'incremental' and c.read_ms >= c.plain_ms then 'materialized'
       when c.cost_incremental <= c.cost_view or c.plain_ms > 20 then 'incremental'
       else 'view'
     end as recommended
@@ -111,8 +111,12 @@ select
       coalesce(round(a.write_ms::numeric, 1)::text, 'a few')
     )
     else format(
-      'its query takes %s ms and cannot be incremental (%s): refresh_every => %L keeps the cost below 1 %% of a processor',
-      round(a.plain_ms::numeric, 1), a.refusal, a.affordable_every
+      'its query takes %s ms and %s: refresh_every => %L keeps the cost below 1 %% of a processor',
+      round(a.plain_ms::numeric, 1),
+      coalesce(
+        'cannot be incremental (' || a.refusal || ')', format('is no faster incremental, %s ms', round(a.read_ms::numeric, 1))
+      ),
+      a.affordable_every
     )
   end as why,
   a.measured_at

@@ -72,6 +72,37 @@ def test_pass_rates_as_rows_and_as_a_table(flywheel: Run, support: Connection) -
     assert "2026-03-01 to 2026-03-03" in lines[-1]
 
 
+def test_times_without_end_and_texts_with_control_characters(
+    flywheel: Run, support: Connection
+) -> None:
+    support.execute(
+        "insert into flywheel.traces (pipeline, output, started_at) values (E'\\x1b[31mred', 'x', 'infinity')"
+    )
+    assert "infinity" in [row["day"] for row in flywheel("metrics", "show", "usage").rows]
+    for name in ("usage", "pass_rates"):
+        shown = flywheel("metrics", "show", name, "--table")
+        assert shown.code == 0
+        assert "2026-03-01 to 2026-03-03" in shown.out
+        assert "\x1b" not in shown.out
+    assert "\\x1b[31mred" in flywheel("metrics", "show", "usage", "--table").out
+
+
+def test_a_narrow_terminal_gets_records(
+    flywheel: Run, support: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = flywheel("metrics", "show", "pass_rates", "--table").out.splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["validator", "plain"], ["version", "1"], ["n", "11"],
+    ]  # fmt: skip
+
+
+def test_an_unknown_validator_is_named(flywheel: Run, support: Connection) -> None:
+    failed = flywheel("metrics", "show", "pass_rates", "--validator", "plane")
+    assert failed.code == 3
+    assert "no validator plane" in failed.err
+
+
 def test_columns_stay_aligned_with_wide_characters(flywheel: Run, support: Connection) -> None:
     table = flywheel("metrics", "show", "pass_rates", "--table").out.splitlines()
     widths = {cell_len(line) for line in table if line.startswith(("│", "┃"))}

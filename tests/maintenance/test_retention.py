@@ -489,6 +489,43 @@ def test_incremental_metrics_keep_or_forget_what_has_expired(
     assert one(expired, "select n from flywheel.n_traces") == counted
 
 
+def test_kept_minima_outlive_changes_of_other_rows(connect: Connect, expired: Connection) -> None:
+    """Once rows are gone that still count, the rows do not tell what an extreme is."""
+    expired.execute(
+        "select flywheel.create_metric('least', 'select pipeline, count(*) as n, min(length(output)) as lo"
+        " from flywheel.traces group by pipeline', storage => 'incremental')"
+    )
+    expired.execute(
+        "insert into flywheel.traces (pipeline, output) values ('default', 'xxxxxx'), ('other', 'x'), ('other', 'xx')"
+    )
+    expired.execute(
+        "update flywheel.traces set output = 'yyyy' where received_at < now() - interval '1 day'"
+    )
+    expired.execute("select flywheel.set_retention('default', '1 day', keep_rollups => true)")
+    worker = connect()
+    worker.execute("set session authorization flywheel_worker")
+    expired.execute("update flywheel._schedules set next_run_at = now() where task = 'retention'")
+    worker.execute("select flywheel.run_schedules()")
+    query = "select n, lo from flywheel.least where pipeline = 'default'"
+    assert left(expired)["default"] < 5
+    kept = expired.execute(query).fetchone()
+    assert kept is not None
+    for change in (
+        "delete from flywheel.traces where output = 'x'",
+        "select flywheel.fold_metrics()",
+        "insert into flywheel.traces (pipeline, output) values ('default', 'z')",
+        "select flywheel.fold_metrics()",
+    ):
+        expired.execute(change)
+    assert expired.execute(query).fetchone() == (kept[0] + 1, 1)
+    assert expired.execute("select n from flywheel.least where pipeline = 'other'").fetchone() == (
+        1,
+    )
+    # What is counted anew is what is there.
+    expired.execute("select flywheel.refresh_metric('least')")
+    assert expired.execute(query).fetchone() == (left(expired)["default"], 1)
+
+
 def test_plans_use_the_indexes(connect: Connect) -> None:
     session = connect()
     session.execute("select flywheel.create_validator('v', 'sql', 'length(output) < 5')")

@@ -84,6 +84,41 @@ def test_the_recommendation_follows_the_numbers(
         assert "array_agg" in str(found["why"])
 
 
+def test_a_metric_that_is_hardly_read_is_a_view(db: Connection) -> None:
+    db.execute("select flywheel.create_metric('m', 'select count(*) as n from flywheel.traces')")
+    db.execute(
+        "update flywheel._metrics set plain_ms = 5000, read_ms = 5000, measured_at = now(),"
+        " created_at = now() - interval '1 week' where name = 'm'"
+    )
+    assert _advice(db, "m")["recommended"] == "view"
+
+
+def test_an_incremental_metric_that_reads_no_faster_is_better_stored(db: Connection) -> None:
+    db.execute(
+        "select flywheel.create_metric('m', 'select count(*) as n from flywheel.traces', 'incremental')"
+    )
+    db.execute(
+        "update flywheel._metrics set plain_ms = 400, read_ms = 700, measured_at = now() where name = 'm'"
+    )
+    found = _advice(db, "m")
+    assert found["recommended"] == "materialized"
+    assert "no faster incremental, 700.0 ms" in str(found["why"])
+
+
+def test_a_query_that_takes_for_ever_is_not_run_to_be_measured(db: Connection) -> None:
+    db.execute(
+        "select flywheel.create_metric('heavy', 'select count(*) as n from generate_series(1, 20000000000)')"
+    )
+    db.execute(
+        "select flywheel.create_metric('due', 'select count(*) as n from flywheel.traces', 'materialized', '1 second')"
+    )
+    db.execute("update flywheel._metrics set refreshed_at = '2026-01-01' where name = 'due'")
+    db.execute("set statement_timeout = '60s'")
+    assert db.execute("select flywheel.refresh_metrics()").fetchone() == (1,)
+    assert float(str(_advice(db, "heavy")["plain_ms"])) > 100_000
+    assert float(str(_advice(db, "due")["plain_ms"])) < 10_000
+
+
 def test_explain_shows_the_compiled_statements(db: Connection) -> None:
     db.execute(
         "select flywheel.create_metric('m', 'select pipeline, count(*) as n from flywheel.traces group by 1', 'incremental')"

@@ -1,6 +1,7 @@
 """What can be incremental and what is refused; streams and what they share; background work."""
 
 import math
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -61,6 +62,26 @@ def _streams(session: Connection) -> list[tuple[object, ...]]:
             "select count(*) as n from flywheel.current_labels where is_current",
             "column is_current", "reads trace_id, span_id, revision, validator",
         ),
+        (
+            "select jsonb_array_elements_text(attributes -> 'tags') as tag, count(*) as n from flywheel.traces group by 1",
+            "returns many rows", "materialized",
+        ),
+        (
+            "select pipeline, count(*) as n, (select count(*) from (values (1)) as v (x)) as one from flywheel.traces group by 1",
+            "subquery stands", "outer query",
+        ),
+        (
+            "select pipeline, count(*) as n from flywheel.traces group by 1 having count(*) > (select count(*) from (values (1)) as v (x))",
+            "subquery stands", "outer query",
+        ),
+        ("select started_at::text as t, count(*) as n from flywheel.traces group by 1", "cast of timestamp with time zone to text", "outer query"),
+        ("select (ended_at - started_at)::text as t, count(*) as n from flywheel.traces group by 1", "cast of interval to text", "outer query"),
+        ("select score::text as t, count(*) as n from flywheel.verdicts group by 1", "cast of double precision to text", "outer query"),
+        ("select max((attributes ->> 'd')::date) as d from flywheel.traces", "cast of text to date", "materialized"),
+        ("select count(*) filter (where (attributes ->> 'd')::timestamptz > '2026-01-01') as n from flywheel.traces", "cast of text to timestamp", "materialized"),
+        ("select min(output collate \"C\") as lo from flywheel.traces", "collation", "materialized"),
+        ("select count((pipeline, variant)) as n from flywheel.traces", "taken apart", "more simply"),
+        ("select count(*) as n from flywheel.traces group by ()", "taken apart", "more simply"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_incremental_is_refused_with_the_nearest_alternative(
@@ -240,6 +261,46 @@ def test_who_folds_second_finds_nothing_to_wait_for(connect: Callable[..., Conne
     assert _rows(admin, "select * from flywheel.m") == [("a", 1)]
     first.commit()
     assert _rows(admin, "select * from flywheel.m") == [("a", 1)]
+
+
+def test_folding_goes_on_while_metrics_come_and_go(connect: Callable[..., Connection]) -> None:
+    admin = connect()
+    admin.execute(
+        "insert into flywheel.traces (pipeline) select 'p' || n from generate_series(1, 500) as n"
+    )
+    is_done = threading.Event()
+    failed: list[psycopg.Error] = []
+
+    def fold(session: Connection) -> None:
+        while not is_done.is_set():
+            try:
+                session.execute("select flywheel.fold_metrics()")
+            except psycopg.Error as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=fold, args=(connect(),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(12):
+            admin.execute("select flywheel.create_metric('m', %s, 'incremental')", (BY_PIPELINE,))
+            admin.execute(
+                "insert into flywheel.traces (pipeline) select 'p' || n from generate_series(1, 500) as n"
+            )
+            admin.execute(
+                "select flywheel.alter_metric('m', query => %s)",
+                (BY_PIPELINE.replace("as n", f"as n, sum(length(output) + {number}) as s"),),
+            )
+            admin.execute("update flywheel.traces set variant = 'b' where pipeline = 'p7'")
+            admin.execute("select flywheel.refresh_metric('m')")
+            admin.execute("select flywheel.drop_metric('m')")
+    finally:
+        is_done.set()
+        for thread in threads:
+            thread.join()
+    assert failed == []
+    admin.execute("select flywheel.fold_metrics()")
+    assert all(fact != "traces" for fact, _ in _streams(admin))
 
 
 def test_metrics_are_changed_under_read_committed_only(connect: Callable[..., Connection]) -> None:

@@ -159,6 +159,9 @@ def test_dropping_a_validator_that_a_metric_names_says_so(db: Connection) -> Non
         ("select lo_get(1) as a", "lo_get"),
         ("select query_to_xml('select 1', true, true, '') as a", "dumps"),
         ("select current_setting('ssl_key_file') as a", "about the server"),
+        ("select current_user as a", "about the server"),
+        ("select session_user::text as a", "about the server"),
+        ("select pg_backend_pid() as a", "about the server"),
         ("select rolname from pg_authid", "catalog of the server"),
         ("select query from pg_stat_activity", "catalog of the server"),
         ("select * from flywheel._jobs", "private"),
@@ -189,6 +192,14 @@ def test_a_query_that_is_no_metric_is_refused_with_the_reason(
         ("select pipline, 1 as n\nfrom flywheel.traces", "line 1, column 8: pipline"),
         ("select pipeline\nfrom flywheel.trace", "line 2, column 6: flywheel.trace"),
         ("select (1 as n", "line 1, column 11: as n"),
+        ("select pipeline, 1 as n, line from flywheel.traces", "line 1, column 26: line from"),
+        (
+            "select 'wrong' as x, /* wrong */ -- wrong\n wrong from flywheel.traces",
+            "line 2, column 2: wrong",
+        ),
+        ("select t.pipeline, t.x from flywheel.traces as t", "line 1, column 20: t.x"),
+        ("select pipeline,\n 'é, x as n\nfrom flywheel.traces", "line 2, column 2: 'é"),
+        ("select pipeline /* as n\nfrom flywheel.traces", "line 1, column 17: /*"),
     ],
 )
 def test_a_refusal_says_where(db: Connection, query: str, where: str) -> None:
@@ -235,6 +246,7 @@ def test_a_name_that_is_taken_or_none_is_refused(db: Connection, name: str) -> N
     [
         ("create_metric('m', 'select 1 as a', 'fast')", "storage"),
         ("create_metric('m', 'select 1 as a', refresh_every => '1 h')", "materialized"),
+        ("create_metric('m', 'select 1 as a', 'materialized', '294000 years')", "294000 years"),
         ("create_metric('m', 'select 1 as a', 'materialized', '-1 h')", "refreshed every"),
         ("create_metric('m', 'select 1 as a', columns => '{\"b\": \"x\"}')", "no column b"),
         ("create_metric('m', 'select 1 as a', columns => '[]')", "JSON object"),

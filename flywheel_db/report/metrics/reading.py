@@ -213,4 +213,26 @@ def _rows(connection: psycopg.Connection, query: sql.Composed, *values: Any) -> 
     from psycopg.rows import dict_row
 
     with connection.cursor(row_factory=dict_row) as cursor:
+        _load_late_times(cursor)
         return cursor.execute(query, values).fetchall()
+
+
+def _load_late_times(cursor: psycopg.Cursor[Any]) -> None:
+    """Times that Python does not know, as infinity, stay texts."""
+    from psycopg import DataError
+    from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
+
+    def loader(known: type[DateLoader | TimestampLoader | TimestamptzLoader]) -> Any:
+        class Late(known):  # type: ignore[misc, valid-type]
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except DataError:
+                    return bytes(data).decode()
+
+        return Late
+
+    for name, known in (
+        ("date", DateLoader), ("timestamp", TimestampLoader), ("timestamptz", TimestamptzLoader),
+    ):  # fmt: skip
+        cursor.adapters.register_loader(name, loader(known))

@@ -192,9 +192,8 @@ def _of_any(metric: Metric) -> Summary:
     days = _days(metric.rows, day)
     rows = []
     for values, group in _groups(metric.rows, keys):
-        latest = max(
-            (row for row in group if row[day] is not None), key=lambda row: row[day], default=None
-        )
+        timed = [row for row in group if isinstance(row[day], date)]
+        latest = max(timed, key=lambda row: row[day], default=None)
         if latest is None:
             continue
         rows.append(
@@ -257,7 +256,7 @@ def _day(value: date | datetime) -> date:
 
 
 def _days(rows: Iterable[Row], column: str) -> tuple[date, date] | None:
-    found = [_day(row[column]) for row in rows if row[column] is not None]
+    found = [_day(row[column]) for row in rows if isinstance(row[column], date)]
     return (min(found), max(found)) if found else None
 
 
@@ -276,7 +275,7 @@ def _series(
     width = -(-span // MOST_POINTS)
     bins: defaultdict[int, list[Row]] = defaultdict(list)
     for row in rows:
-        if row[day] is not None:
+        if isinstance(row[day], date):
             bins[(_day(row[day]) - days[0]) // timedelta(days=width)].append(row)
     found = [value(bins[i]) if i in bins else None for i in range(-(-span // width))]
     values = tuple(None if one is None else float(one) for one in found)

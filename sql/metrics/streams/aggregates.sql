@@ -140,7 +140,10 @@ begin
         reading := format('flywheel._special_or(%s, %s, %s)', reading, v_square, (v_kind = 'variance')::text);
       end if;
       reading := format(
-        'case when %s > 0 then (%s)::%s end', v_count, reading,
+        'case when %s > %s then (%s)::%s end', v_count,
+        -- One value has no variance, if they are a sample.
+        case when v_kind = 'variance' and name not in ('stddev_pop', 'var_pop') then 1 else 0 end,
+        reading,
         case
           when v_is_float then case when v_kind = 'sum' then type else 'double precision' end
           when v_kind = 'sum' and type in ('smallint', 'integer') then 'bigint'
@@ -220,10 +223,16 @@ declare
   v_filter jsonb;
   v_direct text;
   v_type text;
+  v_collation text;
   v_text text;
   v_key record;
   i integer := 1;
 begin
+  if v_tokens && array['SELECT'] then
+    perform flywheel._refuse_incremental(
+      'a subquery stands where rows are aggregated', 'Put it into an outer query, or use storage => ''materialized''.'
+    );
+  end if;
   while i <= cardinality(v_tokens) loop
     -- An aggregate.
     v_open := null;
@@ -273,7 +282,12 @@ begin
         v_type := null;
         if v_arg is not null then
           v_arg := to_jsonb(flywheel._bind_columns(flywheel._json_tokens(v_arg), alias));
-          v_type := (select d.type from flywheel._describe_expression(fact, flywheel._json_tokens(v_arg)) as d);
+          select d.type, d.collation_name into v_type, v_collation from flywheel._describe_expression(fact, flywheel._json_tokens(v_arg)) as d;
+          if v_collation is not null and v_name in ('min', 'max') then
+            perform flywheel._refuse_incremental(
+              format('it takes the %s in the collation %s', v_name, v_collation), 'Use storage => ''materialized''.'
+            );
+          end if;
         end if;
         if v_filter is not null then
           perform flywheel._describe_expression(fact, flywheel._json_tokens(v_filter));
@@ -318,161 +332,3 @@ $$;
 
 comment on function flywheel._read_clause(jsonb, text[], text, text, jsonb) is
   'A clause of the block as it reads from a stream, and the measures it needs.';
-
--- Type of an expression over a fact, and whether it can raise. Refuses what a writer's session could
--- change the meaning of, and what somebody could drop.
-create or replace function flywheel._describe_expression(fact text, tokens text[], out type text, out is_total boolean)
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-set check_function_bodies = on
-as $$
-declare
-  v_function text;
-  v_columns constant text[] := flywheel._bound_columns(tokens);
-  v_unknown text;
-begin
-  select c.name into v_unknown
-  from unnest(v_columns) as c (name)
-  where not exists (select from flywheel._fact_columns(fact) as f where f.name = c.name);
-  if found then
-    perform flywheel._refuse_incremental(
-      format('it reads the column %s', v_unknown),
-      'An incremental metric over ' || fact || ' reads '
-        || array_to_string(
-          array(
-            select f.name
-            from flywheel._fact_columns(fact) as f
-            join pg_attribute as a on a.attrelid = to_regclass(format('flywheel.%I', fact)) and a.attname = f.name
-            order by a.attnum
-          ),
-          ', '
-        ) || '.'
-    );
-  end if;
-  if tokens && array['SELECT'] then
-    perform flywheel._refuse_incremental(
-      'a subquery stands where rows are grouped or aggregated', 'Put it into an outer query, or use storage => ''materialized''.'
-    );
-  end if;
-
-  execute format(
-    'create or replace view flywheel._expression_probe as select (%s) as expression from (select %s) as n',
-    flywheel._bound_text(tokens),
-    coalesce(
-      (
-        select string_agg(format('null::%s as %I', f.type, f.name), ', ')
-        from flywheel._fact_columns(fact) as f
-        where f.name = any (v_columns)
-      ),
-      '1 as one'
-    )
-  );
-  type := (
-    select format_type(a.atttypid, null) from pg_attribute as a
-    where a.attrelid = to_regclass('flywheel._expression_probe') and a.attnum = 1
-  );
-  execute 'drop view flywheel._expression_probe';
-  perform flywheel._make_expression('_expression_probe', fact, tokens, type);
-
-  select p.oid::regprocedure::text into v_function
-  from pg_proc as e, flywheel._tree_functions(e.prosqlbody::text) as f (oid)
-  join pg_proc as p on p.oid = f.oid
-  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-    and p.provolatile <> 'i'
-    -- Where the zone is a constant, it does not depend on the session.
-    and p.oid <> 'pg_catalog.date_trunc(text, timestamptz, text)'::regprocedure
-  limit 1;
-  if found then
-    perform flywheel._refuse_incremental(
-      format('%s depends on the time or on settings of the session', v_function),
-      'For days in a time zone: date_trunc(''day'', a_time, ''UTC''). To compare with now(), group by the day and filter in an outer query.'
-    );
-  end if;
-
-  select coalesce(d.refclassid::regclass || ' ' || d.refobjid::text, '') into v_function
-  from pg_proc as e
-  join pg_depend as d on d.classid = 'pg_proc'::regclass and d.objid = e.oid
-  left join pg_proc as p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
-  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-    and d.refclassid in ('pg_type'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass)
-    and p.pronamespace is distinct from 'flywheel'::regnamespace
-  limit 1;
-  if found then
-    perform flywheel._refuse_incremental(
-      'it uses a function, type or operator that somebody could drop',
-      'What runs inside every INSERT uses PostgreSQL''s own. Use storage => ''materialized''.'
-    );
-  end if;
-
-  is_total := (
-    select flywheel._is_total(e.prosqlbody::text, 0)
-    from pg_proc as e
-    where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-  );
-  perform flywheel._drop_functions('_expression_probe');
-end
-$$;
-
-comment on function flywheel._describe_expression(text, text[]) is
-  'Type of an expression over a fact and whether it can raise; refuses what cannot be kept current.';
-
-create or replace function flywheel._bound_text(tokens text[])
-returns text
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-  select string_agg(
-    case when t.token like '{%}' then format('%I', substr(t.token, 2, length(t.token) - 2)) else t.token end, ' ' order by t.position
-  )
-  from unnest(tokens) with ordinality as t (token, position);
-$$;
-
-comment on function flywheel._bound_text(text[]) is 'A bound expression as SQL over columns of their own names.';
-
--- flywheel.<name>(the columns it reads), its names bound to objects now.
-create or replace function flywheel._make_expression(function_name text, fact text, tokens text[], type text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-begin
-  execute format(
-    'create or replace function flywheel.%I(%s) returns %s language sql stable parallel safe begin atomic select (%s); end',
-    function_name,
-    (
-      select string_agg(format('%I %s', f.name, f.type), ', ' order by f.name)
-      from flywheel._fact_columns(fact) as f
-      where f.name = any (flywheel._bound_columns(tokens))
-    ),
-    type, flywheel._bound_text(tokens)
-  );
-end
-$$;
-
-comment on function flywheel._make_expression(text, text, text[], text) is 'Makes a function of an expression over a fact.';
-
-create or replace function flywheel._drop_functions(function_name text)
-returns void
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-set standard_conforming_strings = on
-as $$
-declare
-  v_function regprocedure;
-begin
-  for v_function in
-    select p.oid from pg_proc as p where p.pronamespace = 'flywheel'::regnamespace and p.proname = function_name
-  loop
-    execute format('drop function %s', v_function);
-  end loop;
-end
-$$;
-
-comment on function flywheel._drop_functions(text) is 'Drops the functions of this name, if there are any.';

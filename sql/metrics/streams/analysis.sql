@@ -1,7 +1,7 @@
 -- From the query of a metric to what a stream must keep for it, and how it reads that:
 -- {fact, keys, condition, measures, reading}. keys and condition are bound expressions; reading is the
 -- query with the block replaced, where \x03 stands for the stream's rows and \x01 n \x02 for measures.
-create or replace function flywheel._analyze_metric(query text)
+create or replace function flywheel._take_metric_apart(query text)
 returns jsonb
 language plpgsql
 volatile
@@ -15,6 +15,7 @@ declare
   v_alias text;
   v_part text[];
   v_lookups text[];
+  v_collation text;
   v_keys jsonb := '[]'::jsonb;
   v_user_keys jsonb := '[]'::jsonb;
   v_condition text[] := '{}'::text[];
@@ -41,12 +42,12 @@ begin
     select flywheel._bind_columns(flywheel._json_tokens(p), v_alias)
     from flywheel._split_tokens(flywheel._json_tokens(v_block -> 'group')) as p
   loop
-    perform flywheel._describe_expression(v_fact, v_part);
+    v_collation := (select d.collation_name from flywheel._describe_expression(v_fact, v_part) as d);
     v_lookups := flywheel._lookups_of(v_fact, v_part);
     if v_lookups is null then
-      v_keys := v_keys || case when v_keys @> jsonb_build_array(to_jsonb(v_part)) then '[]' else jsonb_build_array(to_jsonb(v_part)) end;
+      v_keys := flywheel._with_element(v_keys, to_jsonb(v_part));
     end if;
-    v_user_keys := v_user_keys || jsonb_build_array(jsonb_build_object('tokens', v_part, 'lookups', v_lookups));
+    v_user_keys := v_user_keys || jsonb_build_array(jsonb_build_object('tokens', v_part, 'lookups', v_lookups, 'collation', v_collation));
   end loop;
   for v_part in
     select flywheel._bind_columns(flywheel._json_tokens(p), v_alias)
@@ -63,11 +64,11 @@ begin
   end loop;
   if jsonb_path_exists(v_user_keys, '$[*].lookups[*]') then
     if v_keys = '[]' or jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "version")') then
-      v_keys := v_keys || case when v_keys @> '[["{version_id}"]]' then '[]' else '[["{version_id}"]]'::jsonb end;
+      v_keys := flywheel._with_element(v_keys, '["{version_id}"]');
     end if;
     -- Those of pass_rates, whose stream it then shares.
     if v_fact = 'verdicts' and v_keys = '[["{version_id}"]]' or jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "dimension")') then
-      v_keys := v_keys || case when v_keys @> '[["{dimension_id}"]]' then '[]' else '[["{dimension_id}"]]'::jsonb end;
+      v_keys := flywheel._with_element(v_keys, '["{dimension_id}"]');
     end if;
     if jsonb_path_exists(v_user_keys, '$[*].lookups[*] ? (@ == "version")') then
       v_joins := v_joins || E'\njoin flywheel._validator_versions as r on r.version_id = s.'
@@ -84,7 +85,8 @@ begin
         k || jsonb_build_object(
           'reading',
           case when jsonb_typeof(k -> 'lookups') = 'array' then flywheel._lookup_text(flywheel._json_tokens(k -> 'tokens'))
-          else 's.' || flywheel._key_name(v_keys, k -> 'tokens') end
+          -- What is kept has the type's collation.
+          else 's.' || flywheel._key_name(v_keys, k -> 'tokens') || coalesce(' COLLATE ' || (k ->> 'collation'), '') end
         )
       ),
       '[]'
@@ -125,6 +127,24 @@ begin
     'before', array_to_string(v_tokens[: (v_block ->> 'first')::integer - 1], ' '),
     'reading', v_reading,
     'after', array_to_string(v_tokens[(v_block ->> 'last')::integer + 1 :], ' ')
+  );
+end
+$$;
+
+comment on function flywheel._take_metric_apart(text) is 'What a stream must keep for a query, and how the query reads that.';
+
+create or replace function flywheel._analyze_metric(query text)
+returns jsonb
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  return flywheel._take_metric_apart(query);
+exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation then
+  perform flywheel._refuse_incremental(
+    format('it could not be taken apart (%s)', sqlerrm), 'Write it more simply, or use storage => ''materialized''.'
   );
 end
 $$;

@@ -74,10 +74,24 @@ as $$
   where fact_name = any (c.facts::text[])
   union all
   select a.attname::text, format_type(a.atttypid, null), format('%s.%I', f.alias, a.attname), null
-  from (values ('traces', 'traces', 'n'), ('spans', 'spans', 'n'), ('current_labels', '_labels', 'l')) as f (fact, stored_in, alias)
+  -- Not columns that somebody has added, and could rename under the functions that name them.
+  from (values
+    (
+      'traces', 'traces', 'n',
+      '{trace_id,pipeline,variant,environment,release,session_id,user_id,input,output,status,started_at,ended_at,attributes,received_at,revision,generation,revised_at}'
+    ),
+    (
+      'spans', 'spans', 'n',
+      '{trace_id,span_id,parent_span_id,node,kind,input,output,status,started_at,ended_at,model,input_tokens,output_tokens,cost_usd,attributes,received_at,revision,generation,revised_at}'
+    ),
+    (
+      'current_labels', '_labels', 'l',
+      '{trace_id,label_id,revision,version_id,created_at,passed,gold_label,score,reason,corrected_output,labeler,session_role,source,split,sampling_probability,input,output,pipeline,node,attributes,target_received_at,precedence}'
+    )
+  ) as f (fact, stored_in, alias, columns)
   join pg_attribute as a
-    on a.attrelid = to_regclass(format('flywheel.%I', f.stored_in)) and a.attnum > 0 and not a.attisdropped
-  where f.fact = fact_name and (f.fact <> 'current_labels' or a.attname not in ('span_id', 'validator_id'));
+    on a.attrelid = to_regclass(format('flywheel.%I', f.stored_in)) and a.attnum > 0 and a.attname = any (f.columns::name[])
+  where f.fact = fact_name;
 $$;
 
 comment on function flywheel._fact_columns(text) is 'The columns of a fact, and how each comes from a row of its table.';

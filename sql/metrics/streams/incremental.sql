@@ -21,7 +21,7 @@ begin
     and s.state <> 'retired'
   order by s.stream_id desc
   limit 1;
-  if found and v_stream.measures @> (analysis -> 'measures') then
+  if found and flywheel._has_all(v_stream.measures, analysis -> 'measures') then
     return v_stream;
   end if;
   v_measures := coalesce(v_stream.measures, '[]');
@@ -29,7 +29,7 @@ begin
     (
       select jsonb_agg(m.measure order by m.position)
       from jsonb_array_elements(analysis -> 'measures') with ordinality as m (measure, position)
-      where not v_measures @> jsonb_build_array(m.measure)
+      where not flywheel._has_all(v_measures, jsonb_build_array(m.measure))
     ),
     '[]'
   );
@@ -55,8 +55,9 @@ set standard_conforming_strings = on
 as $$
 declare
   v_analysis constant jsonb := flywheel._analyze_metric(metric.bound_query);
-  v_stream flywheel._metric_streams := flywheel._stream_for(v_analysis);
+  v_stream flywheel._metric_streams;
 begin
+  v_stream := flywheel._stream_for(v_analysis);
   perform flywheel._make_metric_view(metric.name, metric.bound_query);
   perform flywheel._make_plain_function(
     flywheel._plain_function(metric.metric_id), metric.name, metric.bound_query, flywheel._parallel_of(metric.name)
@@ -76,6 +77,10 @@ begin
   if flywheel._try_lock_fact(v_stream.fact, 100000) then
     perform flywheel._build_stream(v_stream);
   end if;
+exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation then
+  perform flywheel._refuse_incremental(
+    format('it could not be put together from what would be kept (%s)', sqlerrm), 'Write it more simply, or use storage => ''materialized''.'
+  );
 end
 $$;
 
@@ -99,7 +104,7 @@ begin
     join flywheel._metric_streams as s on s.stream_id = m.stream_id
     where s.stream_id = stream.stream_id
       or s.fact = stream.fact and s.keys = stream.keys and s.condition is not distinct from stream.condition
-        and stream.measures @> s.measures
+        and flywheel._has_all(stream.measures, s.measures)
     order by m.metric_id
   loop
     perform flywheel._make_incremental(v_metric);
@@ -157,7 +162,7 @@ begin
     returning s.*
   loop
     perform flywheel._compile_streams(v_stream.fact);
-    if flywheel._try_lock_fact(v_stream.fact, 1e15) then
+    if pg_try_advisory_xact_lock(flywheel._stream_lock(v_stream.stream_id)) and flywheel._try_lock_fact(v_stream.fact, 1e15) then
       perform flywheel._drop_stream(v_stream);
     end if;
   end loop;
@@ -213,8 +218,10 @@ begin
   end if;
   if stream.state = 'new' then
     perform flywheel._build_stream(stream);
-  else
+  elsif pg_try_advisory_xact_lock(flywheel._stream_lock(stream.stream_id)) then
     perform flywheel._drop_stream(stream);
+  else
+    return false;
   end if;
   return true;
 end
@@ -281,9 +288,18 @@ begin
   if v_moved + v_items = 0 then
     return 0;
   end if;
+  -- Without waiting for who changes the stream at this moment, and may wait for this fold to end.
+  with free as (
+    select f.stream_id from flywheel._metric_streams as f where f.stream_id = stream.stream_id for no key update skip locked
+  )
+  update flywheel._metric_streams as s set folded_at = flywheel.now() from free as f where s.stream_id = f.stream_id;
+  -- With deltas left behind, a group may seem empty that is not, and an extreme settled.
+  if greatest(v_moved, v_items) >= max_deltas then
+    return v_moved + v_items;
+  end if;
 
   -- Extremes in doubt are looked up. This may see rows whose deltas are still to come: being counted
-  -- twice does not change a maximum.
+  -- twice does not change a maximum. Where rows were removed that still count, they stay as they are.
   for v_extreme in select e.* from flywheel._stream_extremes(stream, stream.measures) as e loop
     execute format(
       'update flywheel.%1$I as s set %2$s = null where s.%2$s is not null and not coalesce(s.%2$s %3$s s.%4$s, true)',
@@ -293,10 +309,12 @@ begin
     into v_is_dirty;
     if v_is_dirty then
       execute format(
-        'update flywheel.%1$I as s set %2$s = x.%2$s, %3$s = null from (%4$s) as x where s.%3$s is not null and (%5$s)',
+        'update flywheel.%1$I as s set %2$s = x.%2$s, %3$s = null from (%4$s) as x where s.%3$s is not null and (%5$s) '
+        'and not (select r.keeps_rollups from flywheel._metric_streams as r where r.stream_id = %6$s)',
         v_name, v_extreme.kept, v_extreme.removed,
         flywheel._stream_query(stream, 'inserted', 'flywheel.' || v_base),
-        (select string_agg(format('s.%1$s is not distinct from x.%1$s', btrim(k)), ' and ') from unnest(string_to_array(v_keys, ',')) as k)
+        (select string_agg(format('s.%1$s is not distinct from x.%1$s', btrim(k)), ' and ') from unnest(string_to_array(v_keys, ',')) as k),
+        stream.stream_id
       );
     end if;
   end loop;
@@ -304,7 +322,6 @@ begin
   if v_items > 0 then
     execute format('delete from flywheel.%I as s where s.n = 0', v_name || '_items');
   end if;
-  update flywheel._metric_streams as s set folded_at = flywheel.now() where s.stream_id = stream.stream_id;
   return v_moved + v_items;
 end
 $$;

@@ -65,7 +65,7 @@ as $$
   select hashtextextended('flywheel._metric_streams', stream_id);
 $$;
 
-comment on function flywheel._stream_lock(integer) is 'The advisory lock under which a stream is filled and folded.';
+comment on function flywheel._stream_lock(integer) is 'The advisory lock under which a stream is filled, folded and dropped.';
 
 create or replace function flywheel._stream_tables(stream_id integer)
 returns table (oid oid, name text)
@@ -248,13 +248,14 @@ begin
   );
   execute format('analyze flywheel.%I', v_name);
   update flywheel._metric_streams as s
-  set state = 'ready', writers = null, filled_at = flywheel.now(), fill_ms = extract(epoch from clock_timestamp() - v_start) * 1000
+  set state = 'ready', writers = null, keeps_rollups = false, filled_at = flywheel.now(), fill_ms = extract(epoch from clock_timestamp() - v_start) * 1000
   where s.stream_id = stream.stream_id;
 end
 $$;
 
 comment on function flywheel._fill_stream(flywheel._metric_streams) is 'Computes what a stream keeps from the rows of its fact.';
 
+-- Under the lock of the stream: nobody is folding it.
 create or replace function flywheel._drop_stream(stream flywheel._metric_streams)
 returns void
 language plpgsql

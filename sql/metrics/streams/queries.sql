@@ -85,6 +85,33 @@ $$;
 
 comment on function flywheel._json_tokens(jsonb) is 'An array of tokens from its JSON.';
 
+-- Not @>, which looks into the elements, too: it finds ["x"] in [["f", "(", "x", ")"]].
+create or replace function flywheel._has_all(list jsonb, elements jsonb)
+returns boolean
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select not exists (select from jsonb_array_elements(elements) as e (element) where e.element not in (select jsonb_array_elements(list)));
+$$;
+
+comment on function flywheel._has_all(jsonb, jsonb) is 'Whether each of these is an element of the list.';
+
+create or replace function flywheel._with_element(list jsonb, element jsonb)
+returns jsonb
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select case when flywheel._has_all(list, jsonb_build_array(element)) then list else list || jsonb_build_array(element) end;
+$$;
+
+comment on function flywheel._with_element(jsonb, jsonb) is 'A list with an element, which is added unless it is there.';
+
 -- alias . column becomes one token {column}: two queries that mean the same column say the same.
 create or replace function flywheel._bind_columns(tokens text[], alias text)
 returns text[]

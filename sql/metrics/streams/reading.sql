@@ -153,13 +153,15 @@ as $$
     stream.stream_id,
     (
       select format(
-        ' WHEN EXISTS (SELECT FROM flywheel.%1$I_deltas WHERE %2$s) OR EXISTS (SELECT FROM flywheel.%1$I WHERE %2$s) '
+        ' WHEN NOT (SELECT r.keeps_rollups FROM flywheel._metric_streams AS r WHERE r.stream_id = %6$s) '
+        'AND (EXISTS (SELECT FROM flywheel.%1$I_deltas WHERE %2$s) OR EXISTS (SELECT FROM flywheel.%1$I WHERE %2$s)) '
         'THEN EXISTS (SELECT FROM (SELECT %3$s, w, %4$s FROM flywheel.%1$I UNION ALL SELECT %3$s, w, %4$s FROM flywheel.%1$I_deltas) AS s GROUP BY %3$s HAVING %5$s)',
         '_stream_' || stream.stream_id,
         string_agg(format('%s IS NOT NULL', e.removed), ' OR ' order by e.position),
         (select k.names from flywheel._stream_keys(stream) as k),
         string_agg(e.kept || ', ' || e.removed, ', ' order by e.position),
-        string_agg(format('coalesce(%1$s(%2$s) %3$s %1$s(%4$s), %1$s(%2$s) IS NOT NULL)', e.kind, e.removed, e.comparison, e.kept), ' OR ' order by e.position)
+        string_agg(format('coalesce(%1$s(%2$s) %3$s %1$s(%4$s), %1$s(%2$s) IS NOT NULL)', e.kind, e.removed, e.comparison, e.kept), ' OR ' order by e.position),
+        stream.stream_id
       )
       from flywheel._stream_extremes(stream, measures) as e
       having count(*) > 0
@@ -187,7 +189,7 @@ as $$
   join jsonb_array_elements(stream.measures) with ordinality as r (measure, position)
     on r.measure = m.measure || jsonb_build_object('kind', 'r' || (m.measure ->> 'kind'))
   where m.measure ->> 'kind' in ('min', 'max')
-    and measures @> jsonb_build_array(m.measure);
+    and flywheel._has_all(measures, jsonb_build_array(m.measure));
 $$;
 
 comment on function flywheel._stream_extremes(flywheel._metric_streams, jsonb) is 'The minima and maxima among measures: the column of each and of what was removed.';

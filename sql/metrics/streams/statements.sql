@@ -177,6 +177,17 @@ declare
         )
     ) as c
   );
+  -- Of these types values can be equal and not the same: 1.0 and 1.00.
+  v_printed constant text := coalesce(
+    (
+      select string_agg(format(', n.%I::pg_catalog.text', a.attname), '' order by a.attname)
+      from pg_attribute as a
+      where a.attrelid = to_regclass(format('flywheel.%I', flywheel._fact_table(stream.fact))) and a.attnum > 0
+        and a.atttypid = any ('{jsonb,numeric,float4,float8}'::regtype[])
+        and strpos(', ' || v_stored || ',', format(', n.%I,', a.attname)) > 0
+    ),
+    ''
+  );
 begin
   return case event
     when 'inserted' then format('%s as n', coalesce(source, 'new_rows'))
@@ -193,7 +204,7 @@ begin
       %3$s
       having pg_catalog.sum(n.sign) operator(pg_catalog.<>) 0
     ) as n$rows$,
-      coalesce(v_stored, '1 as one'), v_stored || ',', 'group by ' || v_stored
+      coalesce(v_stored, '1 as one'), v_stored || ',', 'group by ' || v_stored || v_printed
     )
   end
   || case when stream.fact = 'current_labels' then E'\n    join flywheel._labels as l on l.trace_id operator(pg_catalog.=) n.trace_id and l.label_id operator(pg_catalog.=) n.label_id' else '' end
@@ -208,7 +219,7 @@ begin
   || case when with_decimals then (
     select coalesce(
       E'\n    cross join lateral (select '
-      || string_agg(format('(%s)::pg_catalog.numeric as d%s', flywheel._stream_call(stream, d.expression), d.number), ', ' order by d.number)
+      || string_agg(format('(%s)::pg_catalog.float8::pg_catalog.numeric as d%s', flywheel._stream_call(stream, d.expression), d.number), ', ' order by d.number)
       || ' offset 0) as x',
       ''
     )

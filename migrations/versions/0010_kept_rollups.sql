@@ -1,0 +1,4 @@
+-- A column with a constant default: a short lock, and on no table that an application writes.
+alter table flywheel._metric_streams add column keeps_rollups boolean not null default false;
+
+comment on column flywheel._metric_streams.keeps_rollups is 'Whether it counts rows that retention has removed (set_retention(..., keep_rollups => true)), so that the rows do not tell what it should hold.';
