@@ -135,7 +135,9 @@ $$;
 comment on function flywheel._make_stream_tables(flywheel._metric_streams) is 'Makes the tables of a stream.';
 
 -- The statements that append a change to a stream.
-create or replace function flywheel._stream_statements(stream flywheel._metric_streams, event text)
+create or replace function flywheel._stream_statements(
+  stream flywheel._metric_streams, event text, is_grouped boolean default true
+)
 returns text[]
 language sql
 stable
@@ -147,7 +149,7 @@ as $$
       format(
         E'insert into flywheel._stream_%s_deltas (%s, %s)\n    %s%s',
         stream.stream_id, k.names, flywheel._stream_columns(stream),
-        flywheel._stream_query(stream, event),
+        flywheel._stream_query(stream, event, is_grouped => is_grouped),
         -- An update of what is not counted leaves no trace.
         case when event = 'updated' then E'\n    having pg_catalog.count(*) operator(pg_catalog.>) 0' end
       ),
@@ -159,11 +161,12 @@ as $$
   from flywheel._stream_keys(stream) as k;
 $$;
 
-comment on function flywheel._stream_statements(flywheel._metric_streams, text) is 'The statements that append the deltas of one change.';
+comment on function flywheel._stream_statements(flywheel._metric_streams, text, boolean) is 'The statements that append the deltas of one change.';
 
 -- The functions that emit, one for each table and event. Like the compiled validators they carry no
--- SET clause and qualify every name; they run as flywheel_metric. A small statement has a plan that
--- is kept, a large one is planned for its size.
+-- SET clause and qualify every name; they run as flywheel_metric. Of the few rows of one trace hardly
+-- two have the same keys, so they are not grouped. A small statement has a plan that is kept, a large
+-- one is planned for its size.
 create or replace function flywheel._compile_streams(fact text)
 returns void
 language plpgsql
@@ -175,6 +178,8 @@ declare
   v_base constant text := flywheel._fact_table(_compile_streams.fact);
   v_event text;
   v_statements text[];
+  v_ungrouped text[];
+  v_rows text;
   v_body text;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
@@ -182,13 +187,16 @@ begin
       using errcode = 'LF107', hint = 'Use READ COMMITTED: another session''s change would be undone.';
   end if;
   foreach v_event in array array['inserted', 'updated', 'deleted'] loop
-    v_statements := array(
-      select t.statement
-      from flywheel._metric_streams as s,
-        unnest(flywheel._stream_statements(s, v_event)) with ordinality as t (statement, position)
-      where s.fact = _compile_streams.fact and s.state <> 'retired'
-      order by s.stream_id, t.position
-    );
+    select coalesce(array_agg(t.statement order by s.stream_id, t.position), '{}'),
+      array_agg(t.ungrouped order by s.stream_id, t.position)
+    into v_statements, v_ungrouped
+    from flywheel._metric_streams as s,
+      rows from (
+        unnest(flywheel._stream_statements(s, v_event)),
+        unnest(flywheel._stream_statements(s, v_event, is_grouped => v_event = 'updated'))
+      ) with ordinality as t (statement, ungrouped, position)
+    where s.fact = _compile_streams.fact and s.state <> 'retired';
+    v_rows := case v_event when 'deleted' then 'old_rows' else 'new_rows' end;
     v_body := E'\n-- Written by flywheel._compile_streams().\nbegin\n';
     if v_event = 'deleted' and v_statements <> '{}' then
       -- Retention may keep what has been counted (set_retention(..., keep_rollups => true)). Anybody
@@ -200,9 +208,15 @@ begin
 $body$;
     end if;
     if v_statements <> '{}' then
+      if v_ungrouped <> v_statements then
+        v_body := v_body || format(
+          E'  perform from %s as n offset 8 limit 1;\n  if not found then\n%s\n    return null;\n  end if;\n',
+          v_rows, (select string_agg(format('    %s;', s), E'\n' order by n) from unnest(v_ungrouped) with ordinality as u (s, n))
+        );
+      end if;
       v_body := v_body || format(
         E'  perform from %s as n offset 1000 limit 1;\n  if not found then\n%s\n  else\n%s\n  end if;\n',
-        case v_event when 'deleted' then 'old_rows' else 'new_rows' end,
+        v_rows,
         (select string_agg(format('    %s;', s), E'\n' order by n) from unnest(v_statements) with ordinality as u (s, n)),
         (select string_agg(format('    execute %L;', s), E'\n' order by n) from unnest(v_statements) with ordinality as u (s, n))
       );

@@ -53,9 +53,11 @@ $$;
 
 comment on function flywheel._stream_decimals(flywheel._metric_streams) is 'The floats that a stream sums.';
 
--- The measure of some rows, as SQL. event: inserted, deleted, or updated, where n.sign says which rows
--- came and which went. Null for the buckets of sketches.
-create or replace function flywheel._measure_text(stream flywheel._metric_streams, measure jsonb, event text)
+-- The measure of some rows, as SQL; that of one, if they are not grouped. event: inserted, deleted, or
+-- updated, where n.sign says which rows came and which went. Null for the buckets of sketches.
+create or replace function flywheel._measure_text(
+  stream flywheel._metric_streams, measure jsonb, event text, is_grouped boolean default true
+)
 returns text
 language plpgsql
 stable
@@ -124,6 +126,12 @@ begin
     else
       return null;
   end case;
+  if not is_grouped then
+    return format(
+      case when v_conditions <> '{}' then 'case when %2$s then (%1$s)%3$s end' else '(%1$s)%3$s' end,
+      v_value, array_to_string(v_conditions, ' and '), v_cast
+    );
+  end if;
   return format(
     'pg_catalog.%s(%s)%s%s', v_aggregate, v_value,
     case when v_conditions <> '{}' then format(' filter (where %s)', array_to_string(v_conditions, ' and ')) end,
@@ -132,7 +140,7 @@ begin
 end
 $$;
 
-comment on function flywheel._measure_text(flywheel._metric_streams, jsonb, text) is 'A measure of the rows of a change, as SQL.';
+comment on function flywheel._measure_text(flywheel._metric_streams, jsonb, text, boolean) is 'A measure of the rows of a change, as SQL.';
 
 -- The rows of a change and what has to be looked up for them. source: where the rows of the fact are.
 create or replace function flywheel._stream_rows(
@@ -249,7 +257,9 @@ $$;
 comment on function flywheel._stream_keys(flywheel._metric_streams) is 'The group keys of a stream, for the statements that fill it.';
 
 -- select k1, ..., w, m1, ... from the rows of a change.
-create or replace function flywheel._stream_query(stream flywheel._metric_streams, event text, source text default null)
+create or replace function flywheel._stream_query(
+  stream flywheel._metric_streams, event text, source text default null, is_grouped boolean default true
+)
 returns text
 language sql
 stable
@@ -257,24 +267,29 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
   select format(
-    E'select %s, %s as w%s\n    from %s\n    group by %s',
+    E'select %s, %s as w%s\n    from %s%s',
     k.expressions,
-    case event when 'inserted' then 'pg_catalog.count(*)' when 'deleted' then 'operator(pg_catalog.-) pg_catalog.count(*)' else 'pg_catalog.sum(n.sign)::pg_catalog.int8' end,
+    case
+      when not is_grouped then case event when 'inserted' then '1' else '''-1''::pg_catalog.int8' end
+      when event = 'inserted' then 'pg_catalog.count(*)'
+      when event = 'deleted' then 'operator(pg_catalog.-) pg_catalog.count(*)'
+      else 'pg_catalog.sum(n.sign)::pg_catalog.int8'
+    end,
     (
       select string_agg(
-        format(E',\n      %s as %s', flywheel._measure_text(stream, m.measure, event), flywheel._measure_column(m.position)),
+        format(E',\n      %s as %s', flywheel._measure_text(stream, m.measure, event, is_grouped), flywheel._measure_column(m.position)),
         '' order by m.position
       )
       from jsonb_array_elements(stream.measures) with ordinality as m (measure, position)
       where not flywheel._is_item(m.measure)
     ),
     flywheel._stream_rows(stream, event, source, with_decimals => true),
-    k.numbers
+    case when is_grouped then E'\n    group by ' || k.numbers end
   )
   from flywheel._stream_keys(stream) as k;
 $$;
 
-comment on function flywheel._stream_query(flywheel._metric_streams, text, text) is 'What a change adds to the groups of a stream.';
+comment on function flywheel._stream_query(flywheel._metric_streams, text, text, boolean) is 'What a change adds to the groups of a stream.';
 
 -- The same for the buckets of sketches; null if there are none.
 create or replace function flywheel._stream_item_query(stream flywheel._metric_streams, event text, source text default null)
