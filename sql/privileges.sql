@@ -100,7 +100,7 @@ grant execute on function
   flywheel._special_or(numeric, numeric, numeric, numeric, boolean),
   flywheel._quantile_of_buckets(integer[], bigint[], double precision),
   flywheel._quantile_value(integer),
-  flywheel._quantile_bucket(double precision),
+  flywheel._quantile_bucket(double precision), flywheel._milliseconds(timestamptz, timestamptz),
   flywheel._quantile_final(double precision[], double precision),
   flywheel.quantile(double precision, double precision),
   flywheel._distinct_count_of_buckets(integer[], bigint[]),
@@ -299,8 +299,9 @@ grant select on
 grant select (stream_id, state, keeps_rollups) on flywheel._metric_streams to flywheel_metric;
 grant execute on function
   flywheel._index_metric_table(text),
+  flywheel._metric_table_query(text),
   flywheel._time_query(text),
-  flywheel._quantile_bucket(double precision),
+  flywheel._quantile_bucket(double precision), flywheel._milliseconds(timestamptz, timestamptz),
   flywheel._distinct_bucket(anyelement)
   to flywheel_metric;
 

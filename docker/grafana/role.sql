@@ -2,7 +2,7 @@
 \getenv password FLYWHEEL_GRAFANA_PASSWORD
 \if :{?password}
 \else
-  \warn set FLYWHEEL_GRAFANA_PASSWORD to the password that the role shall have
+  do $$ begin raise exception 'set FLYWHEEL_GRAFANA_PASSWORD to the password that the role shall have'; end $$;
   \quit
 \endif
 select 'create role flywheel_grafana'

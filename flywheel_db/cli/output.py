@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
@@ -109,7 +110,21 @@ def console(*, stderr: bool = False) -> Console:
 
 def to_json(value: Any) -> str:
     """Compact JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become texts."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        return str(float(value))
+    return value
 
 
 def _plain(value: Any) -> Any:

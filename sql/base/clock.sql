@@ -36,3 +36,21 @@ end;
 
 comment on function flywheel.uuidv7() is
   'A time-ordered UUID, version 7 of RFC 9562: milliseconds, a sub-millisecond fraction, 62 random bits.';
+
+-- 30 days are a month where intervals are compared, so '-1 month 31 days' is above 0, and back in time.
+create or replace function flywheel._is_ahead(length_of_time interval)
+returns boolean
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select length_of_time > interval '0'
+    and least(
+      extract(year from length_of_time), extract(month from length_of_time), extract(day from length_of_time),
+      extract(hour from length_of_time), extract(minute from length_of_time), extract(second from length_of_time)
+    ) >= 0;
+$$;
+
+comment on function flywheel._is_ahead(interval) is 'Whether an interval leads ahead in time, whenever it begins.';

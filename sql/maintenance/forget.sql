@@ -42,7 +42,7 @@ begin
   );
   -- Cost and outcome stay. The reply may repeat what the prompt said.
   update flywheel._runs as r
-  set messages = null, replies = null, prompt_id = null
+  set messages = null, replies = null, prompt_id = null, error = case when r.error is not null then 'removed when a trace was forgotten' end
   from flywheel._validator_versions as v
   where v.version_id = r.version_id and v.few_shot_k > 0
     and v.validator_id in (select l.validator_id from flywheel._labels as l where l.trace_id = any (trace_ids))
@@ -113,6 +113,8 @@ declare
   v_refreshed bigint := 0;
 begin
   perform flywheel.fold_metrics(60);
+  -- It may quote a value. What still fails says so again.
+  update flywheel._metrics as m set problem = null, problem_at = null where m.problem is not null;
   for v_metric in select m.* from flywheel._metrics as m where m.storage = 'materialized' order by m.metric_id loop
     if flywheel._try_refresh_metric(v_metric) then
       v_refreshed := v_refreshed + 1;
@@ -127,6 +129,29 @@ $$;
 
 comment on function flywheel._forget_metrics() is 'Folds incremental metrics and computes materialized ones anew; returns how many of these. Warns of those that cannot be.';
 
+-- Endpoints and checks like to repeat what they were given. What has failed is known afterwards, not why.
+create or replace function flywheel._forget_errors()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_said constant text := 'removed when a trace was forgotten';
+begin
+  update flywheel._pauses as p set error = v_said where p.error <> v_said;
+  update flywheel._model_states as s set last_error = v_said where s.last_error <> v_said;
+  update flywheel._embedder_states as s set last_error = v_said where s.last_error <> v_said;
+  update flywheel._breaches as b set error = v_said where b.error <> v_said;
+  update flywheel._schedules as s set last_error = v_said where s.last_error <> v_said;
+  -- Of a batch, all texts have the error of one.
+  update flywheel._embedding_jobs as j set last_error = v_said where j.last_error <> v_said;
+end
+$$;
+
+comment on function flywheel._forget_errors() is 'Removes messages of failures, which may quote a text: of models, embedders, pauses, breaches and schedules.';
+
 create or replace function flywheel._forget(trace_ids uuid[])
 returns table (what text, removed bigint)
 language plpgsql
@@ -139,6 +164,7 @@ declare
   v_examples uuid[];
   v_counts record;
 begin
+  perform flywheel._forget_errors();
   -- In the order in which everybody locks them. Nobody labels, judges or changes them from here on.
   perform from flywheel.traces as t where t.trace_id = any (trace_ids) order by t.trace_id for update;
   perform from flywheel._label_splits as s where s.trace_id = any (trace_ids) order by s.trace_id for update;

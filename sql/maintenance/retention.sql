@@ -41,7 +41,7 @@ begin
     raise exception 'the pipeline is empty'
       using errcode = 'LF002', hint = 'Give the name of a pipeline, or null for all that have no retention of their own.';
   end if;
-  if keep is null or keep <= interval '0' then
+  if keep is null or not flywheel._is_ahead(keep) then
     raise exception 'keep is %', coalesce(quote_literal(keep), 'null')
       using errcode = 'LF002',
         hint = 'Give how long to keep traces, for example ''90 days''. To keep them like those of the other pipelines: flywheel.drop_retention(). To remove all at once: delete from flywheel.traces.';

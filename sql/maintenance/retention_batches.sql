@@ -82,7 +82,7 @@ declare
   v_restart constant boolean := rule.restarted_at < flywheel.now() - interval '1 day' or rule.looked_to > v_before;
   v_from timestamptz := case when v_restart then '-infinity' else rule.looked_to end;
   v_next timestamptz;
-  v_look bigint := greatest(max_traces * 10, 1000);
+  v_look bigint := greatest(max_traces::bigint * 10, 1000);
   v_looked bigint;
   v_last timestamptz;
   v_expired uuid[];

@@ -80,7 +80,7 @@ begin
       case when given.every is null then 'neither every nor cron' else 'both every and cron' end
       using errcode = 'LF002', hint = 'Give one of them: every => ''10 minutes'', or cron => ''30 2 * * *''.';
   end if;
-  if given.every < interval '1 second' then
+  if given.every < interval '1 second' or not flywheel._is_ahead(given.every) then
     raise exception 'every is %', quote_literal(given.every)
       using errcode = 'LF002', hint = 'Give an interval of at least a second.';
   end if;

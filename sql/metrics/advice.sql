@@ -77,7 +77,10 @@ begin
     );
   end if;
   update flywheel._metrics as m
-  set read_ms = v_read, plain_ms = v_plain, write_ms = v_write, measured_at = flywheel.now()
+  set read_ms = v_read, plain_ms = v_plain, write_ms = v_write, measured_at = flywheel.now(),
+    -- What is kept of a materialized one can be read while its query fails.
+    problem = case when m.storage = 'materialized' then m.problem end,
+    problem_at = case when m.storage = 'materialized' then m.problem_at end
   where m.metric_id = metric.metric_id;
 exception when others then
   if sqlstate like '40%' or sqlstate like '57%' then

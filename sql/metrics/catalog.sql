@@ -51,7 +51,7 @@ begin
       perform flywheel._make_metric_view(metric.name, metric.bound_query);
     when 'materialized' then
       perform flywheel._make_metric_table(v_table, metric.bound_query);
-      perform flywheel._make_metric_view(metric.name, format('select * from flywheel.%I', v_table));
+      perform flywheel._make_metric_view(metric.name, flywheel._metric_table_query(v_table));
     when 'incremental' then
       perform flywheel._make_incremental(metric);
       return;
@@ -210,7 +210,7 @@ begin
     raise exception 'the storage % is not known', coalesce(quote_literal(storage), 'null')
       using errcode = 'LF006', hint = 'view, materialized or incremental.';
   end if;
-  if refresh_every <= interval '0' then
+  if not flywheel._is_ahead(refresh_every) then
     raise exception 'a metric cannot be refreshed every %', refresh_every
       using errcode = 'LF006', hint = 'Give an interval, for example ''10 minutes''.';
   end if;

@@ -1,5 +1,9 @@
 -- Metrics that are materialized: _metric_N is a materialized view of flywheel_metric, and the public
 -- view reads it.
+--
+-- REFRESH ... CONCURRENTLY, which lets readers read, asks for a unique index. What a metric groups by
+-- usually stands first, so it is over the shortest beginning of the columns that tells the rows apart.
+-- Where none does, the rows are numbered, in a column that the public view leaves out.
 
 create or replace function flywheel._metric_table(metric_id integer)
 returns text
@@ -24,20 +28,23 @@ set standard_conforming_strings = on
 as $$
 begin
   execute format(E'create materialized view flywheel.%I as select q.* from (%s\n) as q', relation_name, query);
+  if not flywheel._index_metric_table(relation_name) then
+    execute format('drop materialized view flywheel.%I', relation_name);
+    execute format(
+      E'create materialized view flywheel.%I as select q.*, row_number() over () as _row_number from (%s\n) as q', relation_name, query
+    );
+    execute format('create unique index %I on flywheel.%I (_row_number)', relation_name || '_key', relation_name);
+  end if;
   execute format(
     'comment on materialized view flywheel.%I is %L', relation_name, 'Rows of a materialized metric, as of its last refresh.'
   );
-  perform flywheel._index_metric_table(relation_name);
 end
 $$;
 
 comment on function flywheel._make_metric_table(text, text) is 'Makes a materialized view that belongs to flywheel_metric.';
 
--- REFRESH ... CONCURRENTLY asks for a unique index. What a metric groups by usually stands first, so
--- the shortest beginning of its columns that tells the rows apart is taken. Where later rows say
--- otherwise, a refresh chooses anew.
 create or replace function flywheel._index_metric_table(relation_name text)
-returns void
+returns boolean
 language plpgsql
 volatile
 security definer
@@ -60,20 +67,36 @@ begin
       execute format('select count(*) = count(distinct (%s)) from flywheel.%I', v_list, relation_name) into v_is_key;
       if v_is_key then
         execute format('create unique index %I on flywheel.%I (%s)', relation_name || '_key', relation_name, v_list);
-        return;
+        return true;
       end if;
     exception when undefined_function or undefined_object or program_limit_exceeded then
       -- A type that has no order, or values that are too long for an index.
-      return;
+      return false;
     end;
   end loop;
+  return false;
 end
 $$;
 
 comment on function flywheel._index_metric_table(text) is
-  'Makes a unique index over the first columns of a materialized metric that tell its rows apart, if any do.';
+  'Makes a unique index over the first columns of a materialized metric that tell its rows apart; false if none do.';
 
--- Readers are never blocked for the length of a refresh: it is concurrent, or made beside and swapped.
+create or replace function flywheel._metric_table_query(relation_name text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select format('select %s from flywheel.%I', string_agg(format('%I', a.attname), ', ' order by a.attnum), relation_name)
+  from pg_attribute as a
+  where a.attrelid = to_regclass(format('flywheel.%I', relation_name)) and a.attnum > 0 and a.attname <> '_row_number';
+$$;
+
+comment on function flywheel._metric_table_query(text) is 'What the view of a materialized metric reads.';
+
+-- Made beside and swapped only where later rows have the same key: readers that come meanwhile wait
+-- until the transaction ends.
 create or replace function flywheel._refresh_metric_table(relation_name text, view_name text, query text)
 returns void
 language plpgsql
@@ -92,7 +115,7 @@ begin
     end;
   end if;
   perform flywheel._make_metric_table(relation_name || '_new', query);
-  perform flywheel._make_metric_view(view_name, format('select * from flywheel.%I', relation_name || '_new'));
+  perform flywheel._make_metric_view(view_name, flywheel._metric_table_query(relation_name || '_new'));
   execute format('drop materialized view flywheel.%I', relation_name);
   execute format('alter materialized view flywheel.%I rename to %I', relation_name || '_new', relation_name);
   if to_regclass(format('flywheel.%I', relation_name || '_new_key')) is not null then

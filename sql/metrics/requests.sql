@@ -14,11 +14,14 @@ begin atomic
     case
       when s.p is null then 0
       when decided >= expected then s.p
+      -- Without what rounding would leave.
+      when passed = 0 then 0
       else greatest(0, ((s.p + s.z * s.z / (2 * s.n)) - s.z * sqrt(s.p * (1 - s.p) / s.n + s.z * s.z / (4 * s.n * s.n))) / (1 + s.z * s.z / s.n))
     end,
     case
       when s.p is null then 1
       when decided >= expected then s.p
+      when passed = decided then 1
       else least(1, ((s.p + s.z * s.z / (2 * s.n)) + s.z * sqrt(s.p * (1 - s.p) / s.n + s.z * s.z / (4 * s.n * s.n))) / (1 + s.z * s.z / s.n))
     end
   from (
@@ -44,6 +47,8 @@ as $$
 declare
   v_metric flywheel._metrics := flywheel._find_metric(name);
   v_version flywheel._validator_versions;
+  v_validators text[];
+  v_reads_verdicts boolean;
   v_count bigint;
   v_total bigint := 0;
 begin
@@ -51,6 +56,20 @@ begin
     raise exception 'there is nothing to request with these arguments'
       using errcode = 'LF002', hint = 'Give a time and a positive number of jobs, or leave them out.';
   end if;
+  -- With the metrics that it reads.
+  with recursive read as (
+    select m.metric_id, m.validators, m.depends_on from flywheel._metrics as m where m.metric_id = v_metric.metric_id
+    union
+    select m.metric_id, m.validators, m.depends_on
+    from read as r
+    join flywheel._metrics as m on 'flywheel.' || m.name = any (r.depends_on)
+  )
+  select coalesce(array_agg(distinct n.name) filter (where n.name is not null), '{}'),
+    bool_or(o.name ~ '^flywheel\.(_?verdicts|failures|coverage|cluster_failures|validator_associations)\M')
+  into v_validators, v_reads_verdicts
+  from read as r
+  left join unnest(r.validators) as n (name) on true
+  left join unnest(r.depends_on) as o (name) on true;
   for v_version in
     select v.*
     from flywheel._validator_versions as v
@@ -58,10 +77,9 @@ begin
     where upper_inf(v.active_generations)
       and flywheel._mode_of(v) = 'queued'
       and (
-        d.name = any (v_metric.validators)
+        d.name = any (v_validators)
         -- Whoever names none means all.
-        or v_metric.validators = '{}'
-          and v_metric.depends_on && array['flywheel.verdicts', 'flywheel._verdicts', 'flywheel.pass_rates', 'flywheel.failures']
+        or v_validators = '{}' and v_reads_verdicts
       )
     order by v.version_id
   loop

@@ -19,6 +19,7 @@ begin
     perform flywheel._refill_stream(s) from flywheel._metric_streams as s where s.stream_id = metric.stream_id;
     return;
   elsif metric.storage = 'view' then
+    update flywheel._metrics as m set problem = null, problem_at = null where m.metric_id = metric.metric_id;
     return;
   end if;
   perform flywheel._refresh_metric_table(flywheel._metric_table(metric.metric_id), metric.name, metric.bound_query);

@@ -23,12 +23,13 @@ begin
     return query
       select t.trace_id, null::uuid, case jsonb_typeof(a.value)
         when 'boolean' then a.value::boolean::integer::double precision
-        when 'number' then case when abs(a.value::numeric) < 1e300 then a.value::double precision end
+        else a.value::double precision
       end
       -- A key may have dots of its own.
       from flywheel.traces as t,
         lateral (select coalesce(t.attributes -> v_name, t.attributes #> string_to_array(v_name, '.')) as value) as a
-      where jsonb_typeof(a.value) in ('boolean', 'number');
+      -- Beyond that, squares are no numbers any more.
+      where case jsonb_typeof(a.value) when 'boolean' then true when 'number' then abs(a.value::numeric) < 1e150 else false end;
     return;
   end if;
   select n.version_id into v_version_id from flywheel._newest_versions as n where n.name = v_name;
@@ -41,12 +42,12 @@ begin
       select l.trace_id, l.span_id, coalesce(l.passed::integer::double precision, l.score)
       from flywheel._current_labels as l
       join flywheel._newest_versions as n on n.validator_id = l.validator_id and n.version_id = v_version_id
-      where coalesce(l.passed::integer::double precision, l.score) is not null;
+      where abs(coalesce(l.passed::integer::double precision, l.score)) < 1e150;
   else
     return query
       select v.trace_id, v.span_id, v.score
       from flywheel._verdicts as v
-      where v.version_id = v_version_id and v.score > '-Infinity' and v.score < 'Infinity';
+      where v.version_id = v_version_id and abs(v.score) < 1e150;
   end if;
 end
 $$;
@@ -85,12 +86,16 @@ as $$
       and (validator_associations.since is null or t.started_at >= validator_associations.since)
     group by v.version_id, o.trace_id, o.span_id, o.value
   ),
+  -- Far from 0, what values have in common would cost the digits in which they differ.
+  centred as (
+    select d.*, d.value - avg(d.value) over (partition by d.version_id) as deviation from decided as d
+  ),
   measured as (
     select d.version_id, count(*) as n, count(*) filter (where not d.passed) as failed,
       avg(d.value) filter (where d.passed) as mean_if_passed,
       avg(d.value) filter (where not d.passed) as mean_if_failed,
-      corr(d.passed::integer, d.value) as correlation
-    from decided as d
+      case when min(d.value) < max(d.value) then corr(d.passed::integer, d.deviation) end as correlation
+    from centred as d
     group by d.version_id
   )
   select w.name, w.version, m.n, m.failed, m.mean_if_passed, m.mean_if_failed, m.correlation, i.low, i.high

@@ -114,15 +114,16 @@ as $$
     limit 100000
   ),
   judged as (
-    select r.trace_id, bool_or(v.status = 'failed') as failed
+    select r.trace_id, j.failed
     from recent as r
-    join flywheel._verdicts as v on v.trace_id = r.trace_id and v.status in ('passed', 'failed')
-    where v.version_id in (
-      select n.version_id
-      from flywheel._validator_versions as n
-      join flywheel._validators as d on d.validator_id = n.validator_id and d.dropped_at is null
-    )
-    group by r.trace_id
+    -- Trace by trace, by its key, whatever is estimated.
+    cross join lateral (
+      select bool_or(v.status = 'failed') as failed
+      from flywheel._verdicts as v
+      where v.trace_id = r.trace_id and v.status in ('passed', 'failed')
+        and v.version_id in (select n.version_id from flywheel._newest_versions as n)
+    ) as j
+    where j.failed is not null
   ),
   drawn as (
     select j.trace_id, j.failed, count(*) over (partition by j.failed) as total,
@@ -133,7 +134,7 @@ as $$
 $$;
 
 comment on function flywheel._sample_judged(text, timestamptz, integer) is
-  'A repeatable sample of failing traces (a validator failed them or a span of theirs) and of passing ones, with how many there are of each.';
+  'A repeatable sample of failing traces (the newest version of a validator failed them or a span of theirs) and of passing ones, with how many there are of each.';
 
 -- A trace without a vector is left out, unless its vector can be made here.
 create or replace function flywheel._described_traces(trace_ids uuid[])
@@ -182,12 +183,11 @@ set standard_conforming_strings = on
 as $$
   select jsonb_object_agg(f.name, f.n)
   from (
-    select d.name, count(distinct v.trace_id) as n
+    select r.name, count(distinct v.trace_id) as n
     from flywheel._verdicts as v
-    join flywheel._validator_versions as r on r.version_id = v.version_id
-    join flywheel._validators as d on d.validator_id = r.validator_id and d.dropped_at is null
+    join flywheel._newest_versions as r on r.version_id = v.version_id
     where v.trace_id = any (trace_ids) and v.status = 'failed'
-    group by d.name
+    group by r.name
   ) as f;
 $$;
 
@@ -298,4 +298,4 @@ end
 $$;
 
 comment on function flywheel.cluster_failures(text, timestamptz, integer, integer) is
-  'What failing traces are about: those that a validator failed, since a time, clustered by the vectors of their texts, the largest cluster first. Looks at the newest 100,000 traces, and of them at most max_traces failing and as many passing ones, chosen by a hash of their ids; counts are scaled up from there.';
+  'What failing traces are about: those that the newest version of a validator failed, since a time, clustered by the vectors of their texts, the largest cluster first. Looks at the newest 100,000 traces, and of them at most max_traces failing and as many passing ones, chosen by a hash of their ids; counts are scaled up from there.';

@@ -87,6 +87,29 @@ def test_times_without_end_and_texts_with_control_characters(
     assert "\\x1b[31mred" in flywheel("metrics", "show", "usage", "--table").out
 
 
+def test_groups_without_a_time_and_numbers_without_end(flywheel: Run, support: Connection) -> None:
+    support.execute("insert into flywheel.traces (pipeline, output) values ('open', 'x')")
+    support.execute(
+        "select flywheel.create_metric('ends', $$select pipeline, max(ended_at) as last_end, count(*) as n,"
+        " case when pipeline = 'a' then 'Infinity'::float8 else 'NaN' end as x from flywheel.traces group by 1$$)"
+    )
+    table = flywheel("metrics", "show", "ends", "--table").out
+    assert all(f" {pipeline} " in table for pipeline in ("a", "b", "open"))
+    rows = {row["pipeline"]: row for row in flywheel("metrics", "show", "ends").rows}
+    assert (rows["open"]["last_end"], rows["open"]["x"], rows["a"]["x"]) == (None, "nan", "inf")
+
+
+def test_versions_come_in_their_order(flywheel: Run, support: Connection) -> None:
+    for length in range(10):
+        support.execute(
+            "select flywheel.alter_validator('plain', body => %s)", (f"length(output) > {length}",)
+        )
+        support.execute("insert into flywheel.traces (output) values ('one more')")
+    lines = flywheel("metrics", "show", "pass_rates", "--validator", "plain", "--table").out
+    versions = [line.split("│")[2].strip() for line in lines.splitlines() if "plain" in line]
+    assert versions == [str(n) for n in range(1, 12)]
+
+
 def test_a_narrow_terminal_gets_records(
     flywheel: Run, support: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,23 @@ def known(db: Connection) -> Any:
 
 def test_no_table_holds_a_word_of_it(db: Connection, known: Any) -> None:
     trace_id, other = known
+    # What has failed quotes it.
+    db.execute(
+        "select flywheel.create_metric('sums', 'select sum(input::int) as s from flywheel.traces where input <> ''another in''')"
+    )
+    db.execute("select flywheel.refresh_metrics()")
+    said = f"400: invalid prompt: {WORD}"
+    db.execute(
+        "insert into flywheel._pauses (version_id, error, paused_at, resume_at)"
+        " select version_id, %s, now(), now() from flywheel._validator_versions limit 1"
+        " on conflict (version_id) do update set error = excluded.error", (said,),
+    )  # fmt: skip
+    db.execute(
+        "insert into flywheel._breaches (version_id, created_at, error, opens_breaker)"
+        " select version_id, now(), %s, false from flywheel._validator_versions limit 1", (said,),
+    )  # fmt: skip
+    for table in ("_model_states", "_schedules"):
+        db.execute(f"update flywheel.{table} set last_error = %s", (said,))  # type: ignore[arg-type]
     before = tables_with(db, WORD)
     assert before.keys() >= {
         "traces",
@@ -129,6 +146,11 @@ def test_no_table_holds_a_word_of_it(db: Connection, known: Any) -> None:
         "_labels",
         "_label_withdrawals",
         "_examples",
+        "_metrics",
+        "_pauses",
+        "_breaches",
+        "_schedules",
+        "_model_states",
     }
     assert (
         one(

@@ -245,6 +245,7 @@ def test_overdue_when_nobody_runs_it(db: Connection, at: At, task: Task) -> None
         ),
         ("create_schedule('a', 'index vectors', '0.5 seconds')", "LF002", "every is '00:00:00.5'"),
         ("create_schedule('a', 'index vectors', '-1 hour')", "LF002", "every is"),
+        ("create_schedule('a', 'index vectors', '-1 month 31 days')", "LF002", "every is"),
         ("create_schedule('a', 'index vectors', '294000 years')", "LF002", "every is"),
         (
             "create_schedule('a', 'index vectors', cron => 'at noon')",

@@ -166,6 +166,24 @@ def test_the_interval_closes_as_more_is_decided(db: Connection) -> None:
     assert db.execute("select low, high from flywheel.rate_interval(0, 0, 5)").fetchone() == (0, 1)
 
 
+@pytest.mark.parametrize("n", [1, 3, 16, 78, 172, 256, 1140])
+def test_intervals_hold_their_rate_to_the_last_digit(db: Connection, n: int) -> None:
+    low = "select low, rate, high from flywheel.rate_interval(%s, %s, %s)"
+    for passed in (0, 1, n):
+        row = db.execute(low, (passed, n, 3 * n)).fetchone()
+        assert row is not None
+        assert row[0] <= row[1] <= row[2]
+    assert db.execute(low, (0, n, 3 * n)).fetchone()[0] == 0  # type: ignore[index]
+    assert db.execute(low, (n, n, 3 * n)).fetchone()[2] == 1  # type: ignore[index]
+    db.execute("select flywheel.create_validator('all', 'sql', 'true')")
+    db.execute("select flywheel.create_validator('none', 'sql', 'false')")
+    db.execute("insert into flywheel.traces (output) select 'x' from generate_series(1, %s)", (n,))
+    ends = "select validator, rate_low, rate_high from flywheel.pass_rates order by 1"
+    (all_pass, none_pass) = db.execute(ends).fetchall()
+    assert all_pass[2] == 1
+    assert none_pass[1] == 0
+
+
 def test_requesting_a_metric_enqueues_what_its_judges_lack(db: Connection) -> None:
     db.execute(
         "select flywheel.create_model('judge', base_url => 'http://localhost:1', model => 'm')"
@@ -192,3 +210,16 @@ def test_requesting_a_metric_enqueues_what_its_judges_lack(db: Connection) -> No
     assert db.execute("select flywheel.request_metric('kindness')").fetchone() == (0,)
     jobs = db.execute("select distinct validator from flywheel.jobs").fetchall()
     assert jobs == [("kind",)]
+    # A metric of metrics lacks what they lack; one that names no validator, what any judge does.
+    db.execute("delete from flywheel._jobs")
+    db.execute(
+        "select flywheel.create_metric('twice', 'select 2 * rate as n from flywheel.kindness')"
+    )
+    assert db.execute("select flywheel.request_metric('twice')").fetchone() == (3,)
+    db.execute(
+        "select flywheel.create_metric('all_scores', 'select sum(n) as n from flywheel.score_distributions')"
+    )
+    assert db.execute("select flywheel.request_metric('all_scores')").fetchone() == (3,)
+    db.execute("delete from flywheel._jobs")
+    assert db.execute("select flywheel.request_metric('low_performers')").fetchone() == (6,)
+    assert db.execute("select flywheel.request_metric('usage')").fetchone() == (0,)

@@ -217,6 +217,36 @@ def test_an_unknown_outcome_is_refused(
     assert refused.value.diag.message_hint
 
 
+def test_a_constant_outcome_goes_with_nothing(db: Connection) -> None:
+    _says(db, "a")
+    db.execute(
+        "insert into flywheel.traces (attributes)"
+        " select jsonb_build_object('a', n % 3 = 0, 'v', 0.1) from generate_series(1, 100) as n"
+    )
+    (row,) = _rows(db, "select * from flywheel.validator_associations('attributes.v')")
+    assert row["n"] == 100
+    assert (row["correlation"], row["correlation_low"]) == (None, None)
+
+
+@pytest.mark.parametrize(("offset", "size"), [(1.764e9, 1.0), (1e12, 50.0), (0.0, 1e149)])
+def test_outcomes_far_from_0_and_large_ones(db: Connection, offset: float, size: float) -> None:
+    _says(db, "a")
+    chance = np.random.default_rng(7)
+    values = offset + size * chance.uniform(size=300)
+    passed = chance.uniform(size=300) < 0.4
+    with db.cursor() as cursor:
+        cursor.executemany(
+            "insert into flywheel.traces (attributes) values (%s)",
+            [(Jsonb({"a": bool(p), "v": float(v)}),) for p, v in zip(passed, values, strict=True)],
+        )
+    # What nobody can square is left out.
+    db.execute('insert into flywheel.traces (attributes) values (\'{"a": true, "v": 1e200}\')')
+    (row,) = _rows(db, "select * from flywheel.validator_associations('attributes.v')")
+    expected = stats.pearsonr(passed.astype(float), (values - offset) / size).statistic
+    assert row["n"] == 300
+    assert row["correlation"] == pytest.approx(expected, abs=1e-9)
+
+
 def test_values_that_are_no_numbers_do_not_count(db: Connection) -> None:
     _says(db, "a")
     with db.cursor() as cursor:
@@ -228,5 +258,5 @@ def test_values_that_are_no_numbers_do_not_count(db: Connection) -> None:
             'insert into flywheel.traces (attributes) values (\'{"a": true, "v": 1e400}\')'
         )
     (row,) = _rows(db, "select * from flywheel.validator_associations('attributes.v')")
-    assert (row["n"], row["mean_if_passed"], row["mean_if_failed"]) == (3, 1.0, 2.0)
+    assert (row["n"], row["mean_if_passed"], row["mean_if_failed"]) == (2, 1.0, 2.0)
     assert _rows(db, "select * from flywheel.validator_associations('attributes.w')") == []

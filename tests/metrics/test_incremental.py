@@ -327,6 +327,19 @@ def test_rows_written_around_the_triggers_are_counted_after_a_refresh(
 # ------------------------------------------------------------------------------------ sketches
 
 
+@pytest.mark.parametrize("count", [9_000, 10_500, 12_000, 16_000])
+def test_distinct_counts_have_no_bias_where_estimators_meet(db: Connection, count: int) -> None:
+    """30 sets of values: the mean error is within three standard errors of the mean."""
+    rows = _rows(
+        db,
+        "select flywheel.distinct_count(format('%s/%s', s, n)) from generate_series(1, 30) as s,"
+        f" generate_series(1, {count}) as n group by s",
+    )
+    errors = np.array([float(str(found)) / count - 1 for (found,) in rows])
+    assert abs(errors.mean()) < 3 * 0.0162 / math.sqrt(30)
+    assert math.sqrt((errors**2).mean()) < 0.0162 * 1.45
+
+
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.5, 0.9, 0.999, 1.0])
 @pytest.mark.parametrize("kind", ["lognormal", "normal", "small integers"])
 def test_quantiles_are_within_one_per_cent(db: Connection, kind: str, p: float) -> None:

@@ -139,6 +139,17 @@ def test_spans_that_fail_and_texts_that_are_missing(db: Connection) -> None:
     assert cluster["validators"] == {"s": 1}
 
 
+def test_only_the_newest_version_of_a_validator_counts(db: Connection) -> None:
+    _fails_where(db, "true")
+    db.execute("insert into flywheel.traces (input) values ('a question'), ('a question more')")
+    (cluster,) = _clusters(db)
+    assert (cluster["failed"], cluster["validators"]) == (2, {"v": 2})
+    db.execute("select flywheel.alter_validator('v', body => 'input = ''a question''')")
+    db.execute("update flywheel.traces set output = 'decided again' where input like 'a question%'")
+    (cluster,) = _clusters(db)
+    assert (cluster["failed"], cluster["validators"]) == (1, {"v": 1})
+
+
 def test_dropped_validators_fail_nothing(db: Connection) -> None:
     _fails_where(db, "true")
     db.execute("insert into flywheel.traces (input) values ('a question')")

@@ -78,6 +78,44 @@ def test_a_materialized_metric_whose_first_columns_stop_being_a_key_is_still_ref
         assert len(_rows(db, "texts")) == 4
 
 
+def test_a_refresh_of_rows_that_are_alike_lets_readers_read(
+    connect: Callable[..., Connection],
+) -> None:
+    admin, reader = connect(), connect(autocommit=False)
+    _insert(admin, "a")
+    _insert(admin, "a")
+    admin.execute(
+        "select flywheel.create_metric('alike', 'select pipeline, 1 as one from flywheel.traces', 'materialized')"
+    )
+    assert reader.execute("select * from flywheel.alike").fetchall() == [("a", 1), ("a", 1)]
+    _insert(admin, "a")
+    admin.execute("set lock_timeout = '5s'")
+    admin.execute("begin")
+    admin.execute("select flywheel.refresh_metric('alike')")
+    other = connect()
+    other.execute("set lock_timeout = '5s'")
+    assert len(other.execute("select * from flywheel.alike").fetchall()) == 2
+    admin.execute("commit")
+    assert len(other.execute("select * from flywheel.alike").fetchall()) == 3
+    reader.rollback()
+
+
+def test_a_problem_that_is_over_is_not_told(db: Connection) -> None:
+    db.execute(
+        "select flywheel.create_metric('sums', 'select sum(output::int) as s from flywheel.traces')"
+    )
+    problem = "select problem from flywheel.metrics where name = 'sums'"
+    for finish in ("refresh_metrics()", "refresh_metric('sums')"):
+        db.execute("insert into flywheel.traces (output) values ('secret')")
+        db.execute("update flywheel._metrics set measured_at = null")
+        db.execute("select flywheel.refresh_metrics()")
+        assert "secret" in str(db.execute(problem).fetchone())
+        db.execute("delete from flywheel.traces")
+        db.execute("update flywheel._metrics set measured_at = null")
+        db.execute(f"select flywheel.{finish}".encode())
+        assert db.execute(problem).fetchone() == (None,)
+
+
 def test_background_work_refreshes_what_is_due(connect: Callable[..., Connection]) -> None:
     session = connect()
     _insert(session, "a")
@@ -247,6 +285,10 @@ def test_a_name_that_is_taken_or_none_is_refused(db: Connection, name: str) -> N
         ("create_metric('m', 'select 1 as a', 'fast')", "storage"),
         ("create_metric('m', 'select 1 as a', refresh_every => '1 h')", "materialized"),
         ("create_metric('m', 'select 1 as a', 'materialized', '294000 years')", "294000 years"),
+        (
+            "create_metric('m', 'select 1 as a', 'materialized', '-1 month 31 days')",
+            "refreshed every",
+        ),
         ("create_metric('m', 'select 1 as a', 'materialized', '-1 h')", "refreshed every"),
         ("create_metric('m', 'select 1 as a', columns => '{\"b\": \"x\"}')", "no column b"),
         ("create_metric('m', 'select 1 as a', columns => '[]')", "JSON object"),

@@ -111,6 +111,24 @@ def test_the_names_of_cached_tokens(
     assert row == (tokens,)
 
 
+def test_times_without_end_have_no_latency(db: Connection) -> None:
+    db.execute(
+        "insert into flywheel.traces (pipeline, started_at, ended_at) values"
+        " ('a', '2026-01-01Z', 'infinity'), ('a', '-infinity', '2026-01-01Z'),"
+        " ('a', '2026-01-01Z', '2026-01-01 00:00:02Z')"
+    )
+    db.execute(
+        "insert into flywheel.spans (trace_id, started_at, ended_at)"
+        " values (gen_random_uuid(), 'infinity', 'infinity')"
+    )
+    query = "select day::text, traces, spans, latency_p50 is null from flywheel.usage order by 1, 2"
+    assert db.execute(query).fetchall() == [
+        ("-infinity", 1, 0, True),
+        ("2026-01-01", 2, 0, False),
+        ("infinity", 0, 1, True),
+    ]
+
+
 def test_traces_and_spans_are_counted_apart(db: Connection) -> None:
     db.execute(
         "insert into flywheel.traces (trace_id, pipeline, status, started_at, ended_at) values "

@@ -169,6 +169,7 @@ METRIC_FUNCTIONS = {
     "_quantile_of_buckets",
     "_quantile_value",
     "_quantile_bucket",
+    "_milliseconds",
     "_quantile_final",
     "_distinct_count_of_buckets",
     "_distinct_estimate",

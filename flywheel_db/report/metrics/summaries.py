@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -106,13 +107,22 @@ def _score_distributions(metric: Metric) -> Summary:
                 "n": n,
                 "mean": sum(row["mean"] * row["n"] for row in group) / n,
                 "min": min(row["min"] for row in group),
-                "p50": histogram.quantile(0.5),
-                "p95": histogram.quantile(0.95),
+                # The sketch knows them within 1 %.
+                "p50": _within(histogram.quantile(0.5), group),
+                "p95": _within(histogram.quantile(0.95), group),
                 "max": max(row["max"] for row in group),
                 "from min to max": histogram,
             }
         )
     return Summary(rows)
+
+
+def _within(value: float | None, group: Iterable[Row]) -> float | None:
+    if value is None:
+        return None
+    rows = list(group)
+    low, high = min(row["min"] for row in rows), max(row["max"] for row in rows)
+    return float(min(max(value, low), high))
 
 
 def _usage(metric: Metric) -> Summary:
@@ -194,12 +204,12 @@ def _of_any(metric: Metric) -> Summary:
     for values, group in _groups(metric.rows, keys):
         timed = [row for row in group if isinstance(row[day], date)]
         latest = max(timed, key=lambda row: row[day], default=None)
-        if latest is None:
-            continue
+        # A group without a time is shown as it stands.
+        shown = latest or group[0]
         rows.append(
             dict(zip(keys, values, strict=True))
-            | {"latest": latest[day]}
-            | {name: latest[name] for name in numbers}
+            | {"latest": shown[day]}
+            | {name: shown[name] for name in numbers}
             | {
                 f"{first} by day": _series(
                     group, days, lambda some: _mean([row[first] for row in some]), day=day
@@ -224,8 +234,15 @@ def _groups(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[tuple[Any, .
     found: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[tuple(_hashable(row[key]) for key in keys)].append(row)
-    return sorted(
-        found.items(), key=lambda item: [(value is None, str(value)) for value in item[0]]
+    return sorted(found.items(), key=lambda item: [_order(value) for value in item[0]])
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, all else as text, nothing last."""
+    return (
+        value is None,
+        float(value) if isinstance(value, int | float | Decimal) else 0,
+        str(value),
     )
 
 
@@ -278,7 +295,7 @@ def _series(
         if isinstance(row[day], date):
             bins[(_day(row[day]) - days[0]) // timedelta(days=width)].append(row)
     found = [value(bins[i]) if i in bins else None for i in range(-(-span // width))]
-    values = tuple(None if one is None else float(one) for one in found)
+    values = tuple(None if one is None or not math.isfinite(one) else float(one) for one in found)
     top = max((one for one in values if one is not None), default=0)
     return Series(values, top if high is None else high)
 

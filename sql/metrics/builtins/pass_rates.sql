@@ -47,8 +47,8 @@ select
   c.errored,
   c.skipped,
   c.passed::double precision / nullif(c.passed + c.failed, 0) as rate,
-  (w.centre - w.margin) as rate_low,
-  (w.centre + w.margin) as rate_high
+  case when c.passed = 0 and c.failed > 0 then 0 else w.centre - w.margin end as rate_low,
+  case when c.failed = 0 and c.passed > 0 then 1 else w.centre + w.margin end as rate_high
 from counts as c
 join flywheel._validator_versions as r on r.version_id = c.version_id
 join flywheel._validators as d on d.validator_id = r.validator_id

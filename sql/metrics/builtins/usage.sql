@@ -30,17 +30,17 @@ select flywheel._set_builtin_metric(
   query => $query$
 with trace_counts as (
   select t.pipeline, t.variant, t.environment, t.release, (t.started_at at time zone 'UTC')::date as day,
-    flywheel._quantile_bucket(extract(epoch from t.ended_at - t.started_at)::double precision * 1000) as bucket,
+    flywheel._quantile_bucket(flywheel._milliseconds(t.started_at, t.ended_at)) as bucket,
     count(*) as n,
     count(*) filter (where t.status = 'error') as errors,
     count(*) filter (where t.status = 'blocked') as blocked
   from flywheel.traces as t
   group by t.pipeline, t.variant, t.environment, t.release, (t.started_at at time zone 'UTC')::date,
-    flywheel._quantile_bucket(extract(epoch from t.ended_at - t.started_at)::double precision * 1000)
+    flywheel._quantile_bucket(flywheel._milliseconds(t.started_at, t.ended_at))
 ),
 span_counts as (
   select t.pipeline, t.variant, t.environment, t.release, s.node, s.model, (s.started_at at time zone 'UTC')::date as day,
-    flywheel._quantile_bucket(extract(epoch from s.ended_at - s.started_at)::double precision * 1000) as bucket,
+    flywheel._quantile_bucket(flywheel._milliseconds(s.started_at, s.ended_at)) as bucket,
     count(*) as n,
     count(*) filter (where s.status = 'error') as errors,
     count(*) filter (where s.status = 'blocked') as blocked,
@@ -51,7 +51,7 @@ span_counts as (
   from flywheel.spans as s
   left join flywheel.traces as t on t.trace_id = s.trace_id
   group by t.pipeline, t.variant, t.environment, t.release, s.node, s.model, (s.started_at at time zone 'UTC')::date,
-    flywheel._quantile_bucket(extract(epoch from s.ended_at - s.started_at)::double precision * 1000)
+    flywheel._quantile_bucket(flywheel._milliseconds(s.started_at, s.ended_at))
 ),
 counts as (
   select 'trace' as subject, t.pipeline, t.variant, t.environment, t.release, null::text as node, null::text as model,
