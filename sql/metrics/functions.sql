@@ -105,6 +105,10 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
+  -- To be rebuilt is to be changed.
+  if (flywheel._find_metric(name)).storage = 'incremental' then
+    perform flywheel._lock_metrics();
+  end if;
   perform flywheel._refresh_metric(flywheel._find_metric(name));
 end
 $$;

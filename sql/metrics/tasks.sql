@@ -81,6 +81,30 @@ $$;
 
 comment on function flywheel._try_advance_stream(flywheel._metric_streams) is 'Takes the next step of a stream; false if that has to wait.';
 
+-- A stream that cannot be folded keeps its deltas, and its metrics stay exact; the others go on.
+create or replace function flywheel._try_fold_stream(stream flywheel._metric_streams)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+begin
+  return flywheel._fold_stream(stream);
+exception when others then
+  if sqlstate like '40%' or sqlstate like '57%' then
+    raise;
+  end if;
+  with free as (
+    select f.metric_id from flywheel._metrics as f where f.stream_id = stream.stream_id for no key update skip locked
+  )
+  update flywheel._metrics as m set problem = sqlerrm, problem_at = flywheel.now() from free as f where m.metric_id = f.metric_id;
+  return 0;
+end
+$$;
+
+comment on function flywheel._try_fold_stream(flywheel._metric_streams) is 'Folds a stream; 0, and a problem noted, if that fails.';
+
 create or replace function flywheel.fold_metrics(max_seconds double precision default 10)
 returns bigint
 language plpgsql
@@ -107,7 +131,7 @@ begin
       -- It may have been dropped since the list was made; from now on it cannot be.
       continue when not exists (select from flywheel._metric_streams as s where s.stream_id = v_stream.stream_id);
       loop
-        v_moved := flywheel._fold_stream(v_stream);
+        v_moved := flywheel._try_fold_stream(v_stream);
         v_total := v_total + v_moved;
         exit when v_moved < 100000 or clock_timestamp() >= v_end;
       end loop;
@@ -143,6 +167,8 @@ begin
     where m.storage = 'materialized' and m.refresh_every is not null
       and greatest(m.refreshed_at, m.problem_at) + m.refresh_every <= flywheel.now()
     order by greatest(m.refreshed_at, m.problem_at) + m.refresh_every
+    -- Not those that somebody is changing at this moment: he may wait for what this session holds.
+    for no key update skip locked
   loop
     exit when clock_timestamp() >= v_end;
     v_done := v_done + flywheel._try_refresh_metric(v_metric)::integer;
@@ -152,6 +178,7 @@ begin
     from flywheel._metrics as m
     where m.measured_at is null or m.measured_at + interval '1 hour' <= flywheel.now()
     order by m.measured_at nulls first
+    for no key update skip locked
   loop
     exit when clock_timestamp() >= v_end;
     perform flywheel._measure_metric(v_metric);

@@ -79,6 +79,13 @@ def _streams(session: Connection) -> list[tuple[object, ...]]:
         ("select score::text as t, count(*) as n from flywheel.verdicts group by 1", "cast of double precision to text", "outer query"),
         ("select max((attributes ->> 'd')::date) as d from flywheel.traces", "cast of text to date", "materialized"),
         ("select count(*) filter (where (attributes ->> 'd')::timestamptz > '2026-01-01') as n from flywheel.traces", "cast of text to timestamp", "materialized"),
+        ("select count(*) as n from flywheel.traces where started_at <= current_timestamp", "current_timestamp", "outer query"),
+        ("select count(*) filter (where started_at::date < current_date) as n from flywheel.traces", "current_date", "outer query"),
+        ("select sum(age(ended_at, started_at)) as n from flywheel.traces", "age", "outer query"),
+        (
+            "select x.* from (values ('foo')) as d (name), lateral (select d.name as nm, count(*) as n from flywheel.verdicts as v group by v.validator) as x",
+            "d.name", "join to the groups",
+        ),
         ("select min(output collate \"C\") as lo from flywheel.traces", "collation", "materialized"),
         ("select count((pipeline, variant)) as n from flywheel.traces", "taken apart", "more simply"),
         ("select count(*) as n from flywheel.traces group by ()", "taken apart", "more simply"),
@@ -104,6 +111,17 @@ def test_code_that_could_be_dropped_does_not_run_in_every_insert(db: Connection)
     )
     query = "select app.f(pipeline) as p, count(*) as n from flywheel.traces group by 1"
     with pytest.raises(psycopg.Error, match="could drop"), db.transaction():
+        db.execute("select flywheel.create_metric('m', %s, 'incremental')", (query,))
+    db.execute("select flywheel.create_metric('m', %s)", (query,))
+
+
+def test_an_aggregate_of_somebody_else_is_not_taken_for_a_function(db: Connection) -> None:
+    db.execute(
+        "create schema app; grant usage on schema app to public;"
+        " create aggregate app.howmany(text) (sfunc = textcat, stype = text, initcond = '')"
+    )
+    query = "select pipeline, app.howmany(pipeline) as n from flywheel.traces group by pipeline"
+    with pytest.raises(psycopg.Error, match="howmany.. is updated is not known"), db.transaction():
         db.execute("select flywheel.create_metric('m', %s, 'incremental')", (query,))
     db.execute("select flywheel.create_metric('m', %s)", (query,))
 

@@ -303,6 +303,20 @@ begin
       end if;
     end if;
 
+    if v_tokens[i + 1] = '.' and v_tokens[i + 3] = '(' and flywheel._is_aggregate(btrim(v_tokens[i], '"'), btrim(v_tokens[i + 2], '"')) then
+      perform flywheel._refuse_incremental(
+        format('how %s.%s() is updated is not known', v_tokens[i], v_tokens[i + 2]), 'Use storage => ''materialized''.'
+      );
+    end if;
+    -- A column of something around the block.
+    if v_tokens[i + 1] = '.' and v_tokens[i + 3] is distinct from '(' and v_tokens[i] <> all ('{pg_catalog,flywheel}')
+      and coalesce(v_tokens[i - 1], '') not in ('::', '.', 'COLLATE') then
+      perform flywheel._refuse_incremental(
+        format('it reads %s.%s, which is not a column of the table', v_tokens[i], v_tokens[i + 2]),
+        'Aggregate by itself, in a subquery, and join to the groups. Or use storage => ''materialized''.'
+      );
+    end if;
+
     -- A key, the longest first.
     select k.tokens, k.reading into v_key
     from (

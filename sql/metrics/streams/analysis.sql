@@ -101,6 +101,11 @@ begin
   from flywheel._read_clause(v_measures, flywheel._json_tokens(v_block -> 'having'), v_alias, v_fact, v_user_keys) as c;
   select c.measures, c.reading into v_measures, v_order
   from flywheel._read_clause(v_measures, flywheel._json_tokens(v_block -> 'order'), v_alias, v_fact, v_user_keys) as c;
+  if jsonb_array_length(v_measures) > 250 then
+    perform flywheel._refuse_incremental(
+      format('it would keep %s numbers of each group, and 250 are the most', jsonb_array_length(v_measures)), 'Make several metrics of it.'
+    );
+  end if;
   if v_measures = '[]' and v_user_keys = '[]' then
     perform flywheel._refuse_incremental('it aggregates nothing', 'A view shows rows as they are: use storage => ''view''.');
   end if;
@@ -142,7 +147,7 @@ set standard_conforming_strings = on
 as $$
 begin
   return flywheel._take_metric_apart(query);
-exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation then
+exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation or program_limit_exceeded or invalid_schema_name then
   perform flywheel._refuse_incremental(
     format('it could not be taken apart (%s)', sqlerrm), 'Write it more simply, or use storage => ''materialized''.'
   );

@@ -115,11 +115,22 @@ begin
   end if;
   perform flywheel._make_expression('_expression_probe', fact, tokens, type);
 
+  if (
+    select e.prosqlbody::text like '%{SQLVALUEFUNCTION %'
+    from pg_proc as e
+    where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
+  ) then
+    perform flywheel._refuse_incremental(
+      'current_timestamp, current_date and their like are other values when the row leaves',
+      'Group by the day, and filter in an outer query.'
+    );
+  end if;
   select p.oid::regprocedure::text into v_function
   from pg_proc as e, flywheel._tree_functions(e.prosqlbody::text) as f (oid)
   join pg_proc as p on p.oid = f.oid
   where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-    and p.provolatile <> 'i'
+    -- What age() makes months of depends on the zone, whatever it says of itself.
+    and (p.provolatile <> 'i' or p.oid = 'pg_catalog.age(timestamptz, timestamptz)'::regprocedure)
     -- Where the zone is a constant, it does not depend on the session.
     and p.oid <> 'pg_catalog.date_trunc(text, timestamptz, text)'::regprocedure
   limit 1;

@@ -14,17 +14,22 @@ declare
   v_stream flywheel._metric_streams;
   v_measures jsonb := '[]'::jsonb;
 begin
+  -- One that counts what is gone has no equal: it is neither left nor replaced.
   select s.* into v_stream
   from flywheel._metric_streams as s
   where s.fact = analysis ->> 'fact' and s.keys = analysis -> 'keys'
     and coalesce(s.condition, 'null') = coalesce(analysis -> 'condition', 'null')
     and s.state <> 'retired'
-  order by s.stream_id desc
+    and (not s.keeps_rollups or flywheel._has_all(s.measures, analysis -> 'measures'))
+  order by s.keeps_rollups desc, s.stream_id desc
   limit 1;
   if found and flywheel._has_all(v_stream.measures, analysis -> 'measures') then
     return v_stream;
   end if;
   v_measures := coalesce(v_stream.measures, '[]');
+  if jsonb_array_length(v_measures) + jsonb_array_length(analysis -> 'measures') > 500 then
+    v_measures := '[]';
+  end if;
   v_measures := v_measures || coalesce(
     (
       select jsonb_agg(m.measure order by m.position)
@@ -74,10 +79,8 @@ begin
   perform flywheel._make_metric_view('_metric_check', flywheel._incremental_query(v_stream, v_analysis, metric));
   perform flywheel._plan_metric('_metric_check');
   perform flywheel._drop_metric_relation('_metric_check');
-  if flywheel._try_lock_fact(v_stream.fact, 100000) then
-    perform flywheel._build_stream(v_stream);
-  end if;
-exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation then
+  perform flywheel._try_build_stream(v_stream, 100000);
+exception when syntax_error_or_access_rule_violation or feature_not_supported or cardinality_violation or program_limit_exceeded or invalid_schema_name then
   perform flywheel._refuse_incremental(
     format('it could not be put together from what would be kept (%s)', sqlerrm), 'Write it more simply, or use storage => ''materialized''.'
   );
@@ -104,7 +107,7 @@ begin
     join flywheel._metric_streams as s on s.stream_id = m.stream_id
     where s.stream_id = stream.stream_id
       or s.fact = stream.fact and s.keys = stream.keys and s.condition is not distinct from stream.condition
-        and flywheel._has_all(stream.measures, s.measures)
+        and not s.keeps_rollups and flywheel._has_all(stream.measures, s.measures)
     order by m.metric_id
   loop
     perform flywheel._make_incremental(v_metric);
@@ -127,6 +130,7 @@ declare
   v_metric flywheel._metrics;
 begin
   perform flywheel._compile_streams(f.fact) from (select distinct f.fact from flywheel._facts() as f) as f order by f.fact;
+  perform flywheel._index_stream(s) from flywheel._metric_streams as s;
   for v_metric in select m.* from flywheel._metrics as m where m.storage = 'incremental' order by m.metric_id loop
     begin
       perform flywheel._make_incremental(v_metric);
@@ -145,6 +149,50 @@ $$;
 comment on function flywheel._recompile_metrics() is
   'Writes the functions that emit and the views of incremental metrics anew; one that cannot be keeps its view, and says so.';
 
+-- Both take the lock and do it, or neither.
+create or replace function flywheel._try_build_stream(stream flywheel._metric_streams, max_rows double precision)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set lock_timeout = '500ms'
+as $$
+begin
+  if not flywheel._lock_fact(stream.fact, max_rows) then
+    return false;
+  end if;
+  perform flywheel._build_stream(stream);
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end
+$$;
+
+comment on function flywheel._try_build_stream(flywheel._metric_streams, double precision) is
+  'Fills a new stream at once; false if that has to wait: the table is large, somebody writes for long, or reads a metric in an open transaction.';
+
+create or replace function flywheel._try_drop_stream(stream flywheel._metric_streams)
+returns boolean
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+set lock_timeout = '500ms'
+as $$
+begin
+  if not (pg_try_advisory_xact_lock(flywheel._stream_lock(stream.stream_id)) and flywheel._lock_fact(stream.fact, 1e15)) then
+    return false;
+  end if;
+  perform flywheel._drop_stream(stream);
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end
+$$;
+
+comment on function flywheel._try_drop_stream(flywheel._metric_streams) is 'Drops a retired stream at once; false if that has to wait.';
+
 create or replace function flywheel._retire_streams()
 returns void
 language plpgsql
@@ -162,9 +210,7 @@ begin
     returning s.*
   loop
     perform flywheel._compile_streams(v_stream.fact);
-    if pg_try_advisory_xact_lock(flywheel._stream_lock(v_stream.stream_id)) and flywheel._try_lock_fact(v_stream.fact, 1e15) then
-      perform flywheel._drop_stream(v_stream);
-    end if;
+    perform flywheel._try_drop_stream(v_stream);
   end loop;
 end
 $$;
@@ -186,9 +232,7 @@ begin
     set refreshed_at = s.filled_at, refresh_ms = s.fill_ms, problem = null, problem_at = null
     from flywheel._metric_streams as s
     where s.stream_id = stream.stream_id and m.stream_id = s.stream_id;
-  elsif flywheel._try_lock_fact(stream.fact, 1e15) then
-    perform flywheel._build_stream(stream);
-  else
+  elsif not flywheel._try_build_stream(stream, 1e15) then
     raise exception 'the metric cannot be filled now: somebody has been writing to % for some time', stream.fact
       using errcode = '55P03', hint = 'It is read as a view meanwhile. fold_metrics() fills it when they have done.';
   end if;
@@ -255,7 +299,7 @@ begin
     ), summed as (
       insert into flywheel.%1$I as s (%2$s, %3$s)
       select %2$s, %4$s from moved group by %2$s
-      on conflict (%2$s) do update set %5$s
+      on conflict (%7$s) do update set %5$s
     )
     select count(*) from moved$fold$,
     v_name, v_keys, flywheel._stream_columns(stream),
@@ -267,7 +311,7 @@ begin
       select string_agg(c.added, ', ' order by c.position)
       from flywheel._fold_columns(stream) as c
     ),
-    max_deltas
+    max_deltas, flywheel._stream_index_keys(stream)
   ) into v_moved;
   if to_regclass(format('flywheel.%I', v_name || '_item_deltas')) is not null then
     execute format(
@@ -279,10 +323,10 @@ begin
       ), summed as (
         insert into flywheel.%1$I_items as s (%2$s, item, bucket, n)
         select %2$s, item, bucket, sum(n) from moved group by %2$s, item, bucket
-        on conflict (%2$s, item, bucket) do update set n = s.n + excluded.n
+        on conflict (%4$s, item, bucket) do update set n = s.n + excluded.n
       )
       select count(*) from moved$fold$,
-      v_name, v_keys, max_deltas
+      v_name, v_keys, max_deltas, flywheel._stream_index_keys(stream)
     ) into v_items;
   end if;
   if v_moved + v_items = 0 then

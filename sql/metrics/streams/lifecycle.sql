@@ -7,17 +7,19 @@
 -- snapshot: it counts the rows it sees and removes the deltas it sees. A stream that is no longer
 -- read is dropped when nobody can be writing to it any more.
 
--- Where no one has to wait long, it is done at once: the lock waits for the writers and keeps new ones out.
-create or replace function flywheel._try_lock_fact(fact text, max_rows double precision)
+-- Where no one has to wait long, it is done at once: the lock waits for the writers and keeps new ones
+-- out. Whoever waits for something while he keeps writers out gives up before somebody looks for
+-- deadlocks (deadlock_timeout), for that could end a writer; and who keeps out the writers of one fact
+-- does not wait for those of another. The callers are blocks: what fails lets go of the lock.
+create or replace function flywheel._lock_fact(fact text, max_rows double precision)
 returns boolean
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
-set lock_timeout = '1s'
 as $$
 declare
-  v_base constant text := flywheel._fact_table(_try_lock_fact.fact);
+  v_base constant text := flywheel._fact_table(_lock_fact.fact);
   v_is_large boolean;
 begin
   -- Counted, not estimated: statistics may be missing. An index is not read beyond the limit.
@@ -25,15 +27,21 @@ begin
   if v_is_large then
     return false;
   end if;
-  execute format('lock table flywheel.%I in share row exclusive mode', v_base);
+  execute format(
+    'lock table flywheel.%I in share row exclusive mode%s', v_base,
+    case when exists (
+      select
+      from pg_locks as l
+      join flywheel._facts() as f on l.relation = to_regclass(format('flywheel.%I', f.base)) and f.base <> v_base
+      where l.locktype = 'relation' and l.pid = pg_backend_pid() and l.mode = 'ShareRowExclusiveLock' and l.granted
+    ) then ' nowait' end
+  );
   return true;
-exception when lock_not_available or deadlock_detected then
-  return false;
 end
 $$;
 
-comment on function flywheel._try_lock_fact(text, double precision) is
-  'Keeps writers out of a small table until the transaction ends; false if it is not small, or somebody is writing for long.';
+comment on function flywheel._lock_fact(text, double precision) is
+  'Keeps writers out of a small table until the transaction ends, or the block fails that it is called in; false if it is not small.';
 
 create or replace function flywheel._writers_of(fact text)
 returns text[]
@@ -82,6 +90,64 @@ $$;
 
 comment on function flywheel._stream_tables(integer) is 'The tables of a stream.';
 
+-- Every database of ours is in UTF8, so it is immutable.
+create or replace function flywheel._text_hash(content text)
+returns bytea
+language sql
+immutable
+parallel safe
+begin atomic
+  select sha256(convert_to(content, 'UTF8'));
+end;
+
+comment on function flywheel._text_hash(text) is 'What a text is told apart by where it may be too long for an index.';
+
+-- What a group is told apart by, in a unique index: of texts and their like, which may be longer than an
+-- index can hold, their hashes. Equal values that print otherwise then have two rows, which are added up
+-- when they are read, as groups and deltas are.
+create or replace function flywheel._stream_index_keys(stream flywheel._metric_streams)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+  select string_agg(
+    case
+      when a.atttypid = any ('{text,varchar,bpchar,jsonb,numeric}'::regtype[]) then format('flywheel._text_hash(%s::text)', a.attname)
+      else a.attname::text
+    end,
+    ', ' order by a.attnum
+  )
+  from pg_attribute as a
+  where a.attrelid = to_regclass('flywheel._stream_' || stream.stream_id) and a.attname ~ '^k\d+$';
+$$;
+
+comment on function flywheel._stream_index_keys(flywheel._metric_streams) is 'The key columns of a stream as its unique indexes have them.';
+
+create or replace function flywheel._index_stream(stream flywheel._metric_streams)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set standard_conforming_strings = on
+as $$
+declare
+  v_name constant text := '_stream_' || stream.stream_id;
+  v_keys constant text := flywheel._stream_index_keys(stream);
+begin
+  execute format('create unique index if not exists %I on flywheel.%I (%s) nulls not distinct', v_name || '_groups', v_name, v_keys);
+  if to_regclass(format('flywheel.%I', v_name || '_items')) is not null then
+    execute format(
+      'create unique index if not exists %I on flywheel.%I (%s, item, bucket) nulls not distinct',
+      v_name || '_items_groups', v_name || '_items', v_keys
+    );
+  end if;
+end
+$$;
+
+comment on function flywheel._index_stream(flywheel._metric_streams) is 'Makes the unique indexes of a stream by which it is folded.';
+
 -- Deltas are rows that come and go, so what is dead is cleared away often.
 create or replace function flywheel._make_stream_tables(stream flywheel._metric_streams)
 returns void
@@ -101,18 +167,15 @@ begin
       stream, 'inserted', 'flywheel.' || flywheel._fact_table(stream.fact)
     )
   );
-  execute format('create unique index %I on flywheel.%I (%s) nulls not distinct', v_name || '_key', v_name, v_keys);
   execute format('create table flywheel.%I (like flywheel.%I)', v_name || '_deltas', v_name);
   if flywheel._stream_item_query(stream, 'inserted') is not null then
     execute format(
       'create table flywheel.%I as select %s, null::smallint as item, null::integer as bucket, null::bigint as n from flywheel.%I with no data',
       v_name || '_items', v_keys, v_name
     );
-    execute format(
-      'create unique index %I on flywheel.%I (%s, item, bucket) nulls not distinct', v_name || '_items_key', v_name || '_items', v_keys
-    );
     execute format('create table flywheel.%I (like flywheel.%I)', v_name || '_item_deltas', v_name || '_items');
   end if;
+  perform flywheel._index_stream(stream);
   for v_table in select t.name from flywheel._stream_tables(stream.stream_id) as t loop
     execute format('comment on table flywheel.%I is %L', v_table, 'What a stream of incremental metrics keeps.');
     execute format('grant select on flywheel.%I to flywheel_metric', v_table);

@@ -92,6 +92,17 @@ declare
   v_has_items boolean := false;
   v_source text;
   v_measure record;
+  -- What is kept, or a function returns, has neither a type's modifier nor another collation than the type's.
+  v_list constant text := (
+    select string_agg(
+      format(E'\x03.%I', c.attname) || case when c.atttypmod >= 0 then '::' || format_type(c.atttypid, c.atttypmod) else '' end
+        || case when c.attcollation <> t.typcollation then ' COLLATE ' || c.attcollation::regcollation else '' end,
+      ', ' order by c.attnum
+    )
+    from pg_attribute as c
+    join pg_type as t on t.oid = c.atttypid
+    where c.attrelid = to_regclass(format('flywheel.%I', metric.name)) and c.attnum > 0
+  );
 begin
   for v_measure in
     select m.position as number, s.position, m.measure, flywheel._is_item(m.measure) as is_item,
@@ -118,19 +129,9 @@ begin
   end if;
   v_reading := (analysis ->> 'before') || ' ' || replace(v_reading, E'\x03', v_source) || ' ' || rtrim(analysis ->> 'after', '; ');
   return format(
-    E'SELECT * FROM (%1$s) AS i WHERE NOT (%2$s)\nUNION ALL\nSELECT %4$s FROM flywheel.%3$I() AS p WHERE (%2$s)',
+    E'SELECT %4$s FROM (%1$s) AS i WHERE NOT (%2$s)\nUNION ALL\nSELECT %5$s FROM flywheel.%3$I() AS p WHERE (%2$s)',
     v_reading, flywheel._stream_doubt(stream, analysis -> 'measures'), flywheel._plain_function(metric.metric_id),
-    -- What a function returns has neither a type's modifier nor another collation than the type's.
-    (
-      select string_agg(
-        format('p.%I', c.attname) || case when c.atttypmod >= 0 then '::' || format_type(c.atttypid, c.atttypmod) else '' end
-          || case when c.attcollation <> t.typcollation then ' COLLATE ' || c.attcollation::regcollation else '' end,
-        ', ' order by c.attnum
-      )
-      from pg_attribute as c
-      join pg_type as t on t.oid = c.atttypid
-      where c.attrelid = to_regclass(format('flywheel.%I', metric.name)) and c.attnum > 0
-    )
+    replace(v_list, E'\x03', 'i'), replace(v_list, E'\x03', 'p')
   );
 end
 $$;

@@ -78,7 +78,9 @@ declare
   v_cast text := '';
 begin
   v_value := case
+    -- So that it has a negative.
     when v_type in ('smallint', 'integer') and event <> 'inserted' then format('(%s)::pg_catalog.int8', v_call)
+    when v_type = 'bigint' then format('(%s)::pg_catalog.numeric', v_call)
     else format('(%s)', v_call)
   end;
   case v_kind
@@ -91,11 +93,25 @@ begin
       v_conditions := v_conditions || v_call;
       v_value := v_one;
     when 'nan', 'infinity', '-infinity' then
-      v_conditions := v_conditions || format('%s operator(pg_catalog.=) %L', v_call, v_kind);
+      v_conditions := v_conditions || case
+        when v_kind = 'nan' and v_type = 'numeric' then format(
+          '(%1$s operator(pg_catalog.=) ''NaN'' or pg_catalog.abs(%1$s) operator(pg_catalog.>) ''1e60000'' and %1$s operator(pg_catalog.<>) all (''{Infinity,-Infinity}''))', v_call
+        )
+        else format('%s operator(pg_catalog.=) %L', v_call, v_kind)
+      end;
       v_value := v_one;
     when 'sum', 'sumsq' then
       if v_is_special then
         v_conditions := v_conditions || format('%s operator(pg_catalog.<>) all (''{NaN,Infinity,-Infinity}'')', v_call);
+      end if;
+      -- What could not be squared and added up, in somebody's INSERT: numbers so large are counted as
+      -- no numbers, and such times are left out.
+      if v_type = 'numeric' then
+        v_conditions := v_conditions || format('pg_catalog.abs(%s) operator(pg_catalog.<=) ''1e60000''', v_call);
+      elsif v_type = 'interval' then
+        v_conditions := v_conditions || format(
+          '%1$s operator(pg_catalog.<) ''1000 years'' and %1$s operator(pg_catalog.>) ''-1000 years''', v_call
+        );
       end if;
       v_value := coalesce(
         (select 'x.d' || d.number from flywheel._stream_decimals(stream) as d where d.expression = measure -> 'arg'), v_value
@@ -121,7 +137,13 @@ begin
       if event = 'updated' then
         v_conditions := v_conditions || format('n.sign operator(pg_catalog.%s) 0', case when v_kind like 'r%' then '<' else '>' end);
       elsif (event = 'deleted') <> (v_kind like 'r%') then
-        return format('null::%s', v_type);
+        -- By its own name: "character" would be one of one letter, and an unqualified name anybody's.
+        return (
+          select format('null::%I.%I', n.nspname, t.typname)
+          from pg_type as t
+          join pg_namespace as n on n.oid = t.typnamespace
+          where t.oid = v_type::regtype
+        );
       end if;
     else
       return null;
