@@ -237,7 +237,7 @@ end
 $$;
 
 comment on function flywheel.forget_trace(uuid) is
-  'Removes everything about a trace, whether it is still there or gone: the trace, its spans, verdicts, jobs and runs; its labels and their split, which outlive it otherwise; examples and vectors; and prompts about other traces that show it as an example. Metrics forget it: materialized ones are computed anew. Returns how much of what was removed. It cannot be undone.';
+  'Removes everything about a trace, whether it is still there or gone: the trace, its spans, verdicts, jobs and runs; its labels and their split, which outlive it otherwise; examples and vectors; prompts about other traces that show it as an example; and messages of failures, which may quote it. Metrics forget it: materialized ones are computed anew. Returns how much of what was removed. It cannot be undone.';
 
 create or replace function flywheel.forget_user(user_id text)
 returns table (what text, removed bigint)

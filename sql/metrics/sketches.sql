@@ -2,9 +2,9 @@
 --
 -- quantile: a histogram whose buckets grow by the factor 1.01/0.99, as in DDSketch (Masson, Rim, Lee:
 -- VLDB 2019). The middle of a bucket is within 1 % of everything in it.
--- distinct_count: HyperLogLog (Flajolet et al. 2007; estimated as in Ertl 2017) with 4,096 registers, standard error 1.6 %. Not
--- the highest rank of each register is kept but how many rows have each rank, so that a row can
--- leave. Both say the same whether they are computed from the rows or from what was kept.
+-- distinct_count: HyperLogLog (Flajolet et al. 2007; estimated as in Ertl 2017) with 4,096 registers,
+-- standard error 1.6 %. Not the highest rank of each register is kept but how many rows have each rank,
+-- so that a row can leave. Both say the same whether they are computed from the rows or from what was kept.
 
 create or replace function flywheel._quantile_bucket(x double precision)
 returns integer
