@@ -10,13 +10,15 @@
 -- Where no one has to wait long, it is done at once: the lock waits for the writers and keeps new ones
 -- out. Whoever waits for something while he keeps writers out gives up before somebody looks for
 -- deadlocks (deadlock_timeout), for that could end a writer; and who keeps out the writers of one fact
--- does not wait for those of another. The callers are blocks: what fails lets go of the lock.
+-- does not wait for those of another. The callers are blocks: what fails lets go of the lock. For this
+-- one it waits a little longer than that: an autovacuum in its way is sent home by the same look.
 create or replace function flywheel._lock_fact(fact text, max_rows double precision)
 returns boolean
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
+set lock_timeout = '1200ms'
 as $$
 declare
   v_base constant text := flywheel._fact_table(_lock_fact.fact);
