@@ -124,7 +124,8 @@ def test_one_validator_cannot_change_another_s_builtins(
 ) -> None:
     create(
         "vandal",
-        "import builtins\nbuiltins.len = lambda _: 0\nimport signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\nreturn True",
+        # What it imports needs len itself.
+        "import builtins, signal\nbuiltins.len = lambda _: 0\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\nreturn True",
     )
     create("victim", "return len(output) == 5")
     create("loop", "while True: pass\nreturn True")
