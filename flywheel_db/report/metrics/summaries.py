@@ -117,11 +117,10 @@ def _score_distributions(metric: Metric) -> Summary:
     return Summary(rows)
 
 
-def _within(value: float | None, group: Iterable[Row]) -> float | None:
+def _within(value: float | None, group: Sequence[Row]) -> float | None:
     if value is None:
         return None
-    rows = list(group)
-    low, high = min(row["min"] for row in rows), max(row["max"] for row in rows)
+    low, high = min(row["min"] for row in group), max(row["max"] for row in group)
     return float(min(max(value, low), high))
 
 

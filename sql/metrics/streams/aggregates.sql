@@ -11,7 +11,7 @@
 --
 -- Every measure can be subtracted, so a deleted row leaves nothing behind: floats are added as
 -- decimals of 15 digits, infinities and NaNs are counted, and minima and maxima are kept together
--- with the extreme of what was removed (streams.sql).
+-- with the extreme of what was removed (reading.sql).
 
 create or replace function flywheel._is_aggregate(schema_name text, name text)
 returns boolean

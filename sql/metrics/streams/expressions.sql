@@ -64,6 +64,8 @@ declare
   v_columns constant text[] := flywheel._bound_columns(tokens);
   v_unknown text;
   v_is_set boolean;
+  v_probe oid;
+  v_tree text;
 begin
   select c.name into v_unknown
   from unnest(v_columns) as c (name)
@@ -114,23 +116,21 @@ begin
     );
   end if;
   perform flywheel._make_expression('_expression_probe', fact, tokens, type);
+  select e.oid, e.prosqlbody::text into strict v_probe, v_tree
+  from pg_proc as e
+  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace;
 
-  if (
-    select e.prosqlbody::text like '%{SQLVALUEFUNCTION %'
-    from pg_proc as e
-    where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-  ) then
+  if v_tree like '%{SQLVALUEFUNCTION %' then
     perform flywheel._refuse_incremental(
       'current_timestamp, current_date and their like are other values when the row leaves',
       'Group by the day, and filter in an outer query.'
     );
   end if;
   select p.oid::regprocedure::text into v_function
-  from pg_proc as e, flywheel._tree_functions(e.prosqlbody::text) as f (oid)
+  from flywheel._tree_functions(v_tree) as f (oid)
   join pg_proc as p on p.oid = f.oid
-  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-    -- What age() makes months of depends on the zone, whatever it says of itself.
-    and (p.provolatile <> 'i' or p.oid = 'pg_catalog.age(timestamptz, timestamptz)'::regprocedure)
+  -- What age() makes months of depends on the zone, whatever it says of itself.
+  where (p.provolatile <> 'i' or p.oid = 'pg_catalog.age(timestamptz, timestamptz)'::regprocedure)
     -- Where the zone is a constant, it does not depend on the session.
     and p.oid <> 'pg_catalog.date_trunc(text, timestamptz, text)'::regprocedure
   limit 1;
@@ -142,8 +142,8 @@ begin
   end if;
 
   select format_type(c.source, null) || ' to ' || format_type(c.target, null) into v_function
-  from pg_proc as e, flywheel._text_casts(e.prosqlbody::text) as c
-  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace and c.depends_on_session
+  from flywheel._text_casts(v_tree) as c
+  where c.depends_on_session
   limit 1;
   if found then
     perform flywheel._refuse_incremental(
@@ -153,10 +153,9 @@ begin
   end if;
 
   select coalesce(d.refclassid::regclass || ' ' || d.refobjid::text, '') into v_function
-  from pg_proc as e
-  join pg_depend as d on d.classid = 'pg_proc'::regclass and d.objid = e.oid
+  from pg_depend as d
   left join pg_proc as p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
-  where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
+  where d.classid = 'pg_proc'::regclass and d.objid = v_probe
     and d.refclassid in ('pg_type'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_operator'::regclass, 'pg_collation'::regclass)
     and p.pronamespace is distinct from 'flywheel'::regnamespace
   limit 1;
@@ -167,11 +166,7 @@ begin
     );
   end if;
 
-  is_total := (
-    select flywheel._is_total(e.prosqlbody::text, 0)
-    from pg_proc as e
-    where e.proname = '_expression_probe' and e.pronamespace = 'flywheel'::regnamespace
-  );
+  is_total := flywheel._is_total(v_tree, 0);
   perform flywheel._drop_functions('_expression_probe');
 end
 $$;

@@ -5,7 +5,7 @@
 -- stands in; nothing here parses SQL as people write it.
 --
 -- One block of the query, SELECT ... FROM fact WHERE ... GROUP BY ..., is maintained: its groups and
--- the inputs of its aggregates (measures) are kept by a stream (streams.sql). Whatever stands around
+-- the inputs of its aggregates (measures) are kept by a stream (statements.sql). Whatever stands around
 -- it, in CTEs, joins, windows or arithmetic, is computed over its groups when the metric is read.
 
 create or replace function flywheel._sql_tokens(query text)
